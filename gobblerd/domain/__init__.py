@@ -1,0 +1,1 @@
+"""Values and rules. Opens no file, imports nothing but the standard library."""

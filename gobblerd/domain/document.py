@@ -1,0 +1,78 @@
+"""JSON as RFC 8259 has it and nothing more (spec/details.md, "Taking up a request").
+
+`json.loads` alone would take a byte-order mark, UTF-16, NaN, duplicate keys and lone surrogates.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from gobblerd.domain.errors import Plain, Wrong
+
+NESTING_MAX = 64
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {json.dumps(key)} occurs twice in one object")
+        found[key] = value
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the one JSON object that `body` is; Wrong with what is the matter if it is anything else."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Wrong("the request is not valid UTF-8 (byte {at})", at=error.start) from None
+    if text.startswith("\ufeff"):
+        raise Wrong("the request begins with a byte-order mark; write it as UTF-8 without one")
+    try:
+        found = _DECODER.decode(text)
+    except RecursionError:
+        raise Wrong("the request is nested deeper than {most} levels", most=NESTING_MAX) from None
+    except ValueError as error:
+        raise Wrong("the request is not valid JSON: {error}", error=Plain(error)) from None
+    if not isinstance(found, dict):
+        raise Wrong("the request is not a JSON object, but {what}", what=Plain(_called(found)))
+    _check_values(found)
+    return found
+
+
+def _called(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def _check_values(document: dict[str, Any]) -> None:
+    """Refuse unpaired surrogates and deep nesting; iterative, so that depth cannot hurt."""
+    pending: list[tuple[Any, int]] = [(document, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > NESTING_MAX:
+            raise Wrong("the request is nested deeper than {most} levels", most=NESTING_MAX)
+        if isinstance(value, dict):
+            pending.extend(
+                (item, depth + 1) for item in value.values() if isinstance(item, dict | list | str)
+            )
+            for key in value:
+                _check_text(key)
+        elif isinstance(value, list):
+            pending.extend((item, depth + 1) for item in value if isinstance(item, dict | list | str))
+        elif isinstance(value, str):
+            _check_text(value)
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Wrong("the request holds an unpaired surrogate in {text}", text=text) from None

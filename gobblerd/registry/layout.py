@@ -1,0 +1,50 @@
+"""THE on-disk format: the name of every file of the registry's own (spec/registry.md, "Layout").
+
+Nothing else spells these names. Paths made here are relative to the registry, with `/`.
+"""
+
+from gobblerd.domain.names import Address
+
+MANIFEST = "..manifest"
+SUMMARY = "..summary"
+LINKS = "..links"
+CHECKSUMS = "..checksums"  # gobblerd's own, optional: xxh3-128 by path
+LATEST = "..latest"
+PERMISSIONS = "..permissions"
+USAGE = "..usage"
+QUOTA = "..quota"
+LOGS = "..logs"
+MARKER = "..gobblerd"  # gobblerd's own: format and registry id, written by `gobblerd init`
+
+LOCK = "..LOCK"
+LOCK_NEWDIR = "..LOCK_NEWDIR"
+LOCK_USAGE = "..LOCK_USAGE"
+LOCK_FILES = frozenset({LOCK, LOCK_NEWDIR, LOCK_USAGE})
+
+# Transactions, gobblerd's own, mode 0700. Work in progress is TRANSACTIONS/<id>/.
+TRANSACTIONS = "..transactions"
+COMMITTED = f"{TRANSACTIONS}/committed"
+APPLIED = f"{TRANSACTIONS}/applied"
+STATE = f"{TRANSACTIONS}/state"  # what schedules remember, and the clock's probe
+ASIDE = f"{TRANSACTIONS}/aside"  # what recovery found in the way of a committed step
+TRANSACTION_FOLDERS = frozenset({"committed", "applied", "state", "aside"})
+
+HIDDEN = LOCK_FILES | {TRANSACTIONS, MARKER}  # internal even to readers over REST
+
+MARKER_FORMAT = "gobblerd-registry-1"
+RECORD_FORMAT = "gobblerd-transaction-1"
+
+
+def join(*parts: str) -> str:
+    """Join path parts, leaving out empty ones."""
+    return "/".join(part for part in parts if part)
+
+
+def in_place(place: Address, name: str) -> str:
+    """Return the path of the file `name` directly in a project, an asset or a version."""
+    return join(str(place), name)
+
+
+def links_file(directory: str) -> str:
+    """Return the path, within a version, of the `..links` of one of its directories ("" for the top)."""
+    return join(directory, LINKS)

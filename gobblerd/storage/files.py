@@ -1,0 +1,139 @@
+"""Writing so that a reader sees the old bytes or the new ones, and a power cut loses neither.
+
+Knows paths and descriptors; knows nothing of what the files mean. `Durability.PROCESS` leaves out every
+sync: what was answered then survives the daemon's death, but not the machine's.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Durability(StrEnum):
+    """What an answered request survives: `full` a power cut, `process` the death of the daemon."""
+
+    FULL = "full"
+    PROCESS = "process"
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`, however little the kernel takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_all(fd: int, most: int) -> bytes:
+    """Read from the descriptor to its end, `most` + 1 bytes at the most (more means: too large)."""
+    parts: list[bytes] = []
+    left = most + 1
+    while left > 0 and (part := os.read(fd, min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def write_file(path: str, data: bytes, durability: Durability, *, dir_fd: int | None = None) -> None:
+    """Create a new file; FileExistsError if the name is taken."""
+    fd = os.open(path, _CREATE, FILE_MODE, dir_fd=dir_fd)
+    try:
+        write_all(fd, data)
+        if durability is Durability.FULL:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(dir_fd: int, temporary: str, name: str, data: bytes, durability: Durability) -> None:
+    """Write `name` in the directory atomically, by way of `temporary` in the same directory."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=dir_fd)
+    try:
+        write_file(temporary, data, durability, dir_fd=dir_fd)
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=dir_fd)
+        raise
+    if durability is Durability.FULL:
+        os.fsync(dir_fd)
+
+
+def sync_directory(path: str) -> None:
+    """Make the directory's entries durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_tree(path: str) -> None:
+    """Make every regular file and directory below `path` durable, itself included."""
+    for directory, _, names, fd in os.fwalk(path, follow_symlinks=False):
+        del directory
+        for name in names:
+            _sync_entry(name, fd)
+        os.fsync(fd)
+
+
+def _sync_entry(name: str, dir_fd: int) -> None:
+    if not stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        return
+    fd = os.open(name, READ_FILE, dir_fd=dir_fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove whatever is at `path`, if anything is; never follows a symbolic link."""
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def exists(path: str) -> bool:
+    """Tell whether anything is at `path`, a dangling link included; OSError for other troubles."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def opened(path: str, flags: int, *, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a descriptor for the length of a block."""
+    fd = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_beneath(root_fd: int, parts: Sequence[str], flags: int = READ_FILE) -> Iterator[int]:
+    """Open `parts[-1]` below `root_fd`, directory by directory, following no link on the way.
+
+    Raises what `os.open` raises: NotADirectoryError or ELOOP where a component is a symbolic link.
+    """
+    with contextlib.ExitStack() as stack:
+        fd = root_fd
+        for name in parts[:-1]:
+            fd = stack.enter_context(opened(name, READ_DIRECTORY, dir_fd=fd))
+        yield stack.enter_context(opened(parts[-1], flags, dir_fd=fd))
