@@ -117,5 +117,12 @@ class Busy(Refused):
     kind = Kind.BUSY
 
 
+class Stopped(Busy):
+    """The daemon stops; what had not committed is given back and runs after the restart."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon is shutting down; nothing was done")
+
+
 class Fault(GobblerdError):
     """The daemon or its storage failed (500)."""

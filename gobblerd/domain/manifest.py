@@ -15,6 +15,11 @@ class FileAddress:
     version: str
     path: str
 
+    @classmethod
+    def of(cls, version: Address, path: str) -> "FileAddress":
+        """Make the address of `path` in a version."""
+        return cls(version.project, version.asset, version.version, path)
+
     @property
     def place(self) -> Address:
         """The version that holds the file."""

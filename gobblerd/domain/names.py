@@ -100,7 +100,9 @@ class Address:
 
     def child(self, name: str) -> "Address":
         """Return the address of what is called `name` directly below this place."""
-        return Address(*self, name)
+        if not self.project:
+            return Address(name)
+        return Address(self.project, self.asset, name) if self.asset else Address(self.project, name)
 
 
 ROOT = Address()

@@ -54,7 +54,7 @@ class _Size(msgspec.Struct):
     """As much of a manifest entry as usage needs."""
 
     size: int = 0
-    link: msgspec.Raw | None = None
+    link: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Entry(msgspec.Struct):
@@ -85,7 +85,7 @@ def read_manifest(data: bytes) -> dict[str, Entry]:
 def read_stored_bytes(data: bytes) -> int:
     """Sum the sizes of a `..manifest`'s entries without a link, reading no more of it than that."""
     sizes = _decoded(_SIZES, data)
-    return sum(entry.size for entry in sizes.values() if entry.link is None)
+    return sum(entry.size for entry in sizes.values() if bytes(entry.link) == b"null")
 
 
 def read_links(data: bytes) -> dict[str, Link]:

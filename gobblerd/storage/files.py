@@ -137,3 +137,16 @@ def opened_beneath(root_fd: int, parts: Sequence[str], flags: int = READ_FILE) -
         for name in parts[:-1]:
             fd = stack.enter_context(opened(name, READ_DIRECTORY, dir_fd=fd))
         yield stack.enter_context(opened(parts[-1], flags, dir_fd=fd))
+
+
+def rename(source: str, target: str) -> None:
+    """Rename, and believe the inodes rather than the error.
+
+    On NFS a retransmitted rename can report failure after success.
+    """
+    inode = os.lstat(source).st_ino
+    try:
+        os.rename(source, target)
+    except OSError:
+        if exists(source) or not exists(target) or os.lstat(target).st_ino != inode:
+            raise

@@ -1,0 +1,5 @@
+"""`python -m gobblerd` is the command line."""
+
+from gobblerd.cli.main import main
+
+main()

@@ -1,0 +1,238 @@
+"""`upload`: a directory in staging becomes a version.
+
+Bytes are read and written without any lock on the registry; the commit takes the locks, looks again at what
+was assumed (version absent, permission, link targets, quota), and where a duplicate's version is gone by
+then, lets go, copies what is missing, and tries again.
+"""
+
+import contextlib
+import os
+import pwd
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from gobblerd.actions.action import Context, NewAsset, NewVersion, ProjectName, Spoofable
+from gobblerd.domain.errors import Busy, Wrong
+from gobblerd.domain.events import Event
+from gobblerd.domain.manifest import stored_bytes
+from gobblerd.domain.messages import Outcome
+from gobblerd.domain.names import Address, is_internal
+from gobblerd.domain.permissions import Permissions, Rights, UploadRight, upload_right
+from gobblerd.domain.times import format_time, year_of
+from gobblerd.domain.usage import check_quota
+from gobblerd.domain.version import Latest, Summary, finish_time
+from gobblerd.registry import documents, layout
+from gobblerd.registry.consume import consume, listing_bytes
+from gobblerd.registry.ingest import Candidates, GoneError, Ingest, Neighbours, Staged
+from gobblerd.registry.places import Place
+from gobblerd.registry.record import Consume
+from gobblerd.registry.registry import absent
+from gobblerd.registry.source import Reader, Source, open_source
+from gobblerd.registry.symlinks import Surroundings, aliases
+from gobblerd.registry.transaction import Transaction
+from gobblerd.storage.files import rename, sync_directory, write_file
+from gobblerd.storage.sync import TreeSync
+
+_TRIES = 10
+_RESPONSES = "responses"
+
+
+def _check_source(name: str) -> str:
+    if not name or "/" in name or "\0" in name or name == "." or is_internal(name) or name == _RESPONSES:
+        raise Wrong(
+            "source: {name} is not the name of a directory directly inside the staging directory", name=name
+        )
+    return name
+
+
+class Upload(Spoofable):
+    """A new version of a new or existing asset."""
+
+    name = "upload"
+    is_long = True
+
+    project: ProjectName
+    asset: NewAsset
+    version: NewVersion
+    source: Annotated[str, AfterValidator(_check_source)]
+    on_probation: bool | None = None
+    ignore_dot: bool | None = None
+    consume: bool | None = None
+
+    @property
+    def place(self) -> Address:
+        """The version to be."""
+        return Address(self.project, self.asset, self.version)
+
+    def perform(self, context: Context) -> Outcome:
+        """Stage the version unlocked, then commit it."""
+        with self._opened_source(context) as source, context.transaction() as transaction:
+            self._admit(context, _rights(context, self.place))
+            return _Work(self, context, source, transaction).run()
+
+    @contextlib.contextmanager
+    def _opened_source(self, context: Context) -> Iterator[Source]:
+        reader = Reader(context.caller.uid, _groups(context.caller.uid))
+        source = open_source(context.staging_fd, context.staging, self.source, reader)
+        try:
+            yield source
+        finally:
+            os.close(source.fd)
+
+    def _admit(self, context: Context, rights: Rights) -> UploadRight:
+        """Return the caller's right to this upload; Forbidden without one, Wrong if the version exists."""
+        right = upload_right(rights, context.caller, self.place, context.registry.clock.now())
+        if context.registry.metadata.has(self.place):
+            raise Wrong(
+                "version {version} exists already in {asset}",
+                version=self.version,
+                asset=str(self.place.of_asset()),
+            )
+        return right
+
+
+class _Work:
+    """One upload under way."""
+
+    def __init__(self, upload: Upload, context: Context, source: Source, transaction: Transaction) -> None:
+        self._upload = upload
+        self._context = context
+        self._source = source
+        self._transaction = transaction
+        self._metadata = context.registry.metadata
+        self._started = context.registry.clock.now()
+        self._neighbours = Neighbours(self._metadata)
+        self._latest = self._metadata.latest(upload.place.of_asset())
+
+    def run(self) -> Outcome:
+        """Stage, commit, and consume what was stored if that was asked for."""
+        survey = self._source.survey(self._context.policy.limits, ignore_dot=bool(self._upload.ignore_dot))
+        ingest = Ingest(
+            self._upload.place,
+            self._source,
+            survey,
+            self._neighbours,
+            self._surroundings(),
+            self._context.progress,
+        )
+        ingest.targets()  # bad links are refused before anything is copied
+        candidates = self._candidates()
+        self._check_quota(candidates.surely_new(survey))
+        slot, path = self._transaction.new_slot()
+        with TreeSync(self._transaction.disk, path) as sync:
+            staged = ingest.stage(path, candidates, sync)
+            outcome = self._commit(ingest, staged, slot, sync)
+        if self._upload.consume:
+            consume(self._source.fd, staged.stored)
+        return outcome
+
+    def _surroundings(self) -> Surroundings:
+        here = (self._source.location, *aliases(self._source.location))
+        return Surroundings(
+            tuple(dict.fromkeys(here)),
+            aliases(self._context.registry.root),
+            tuple(self._context.policy.whitelist),
+        )
+
+    def _candidates(self) -> Candidates:
+        latest = self._upload.place.of_asset().child(self._latest.version) if self._latest else None
+        return Candidates(self._context.registry.root, latest, self._neighbours)
+
+    def _check_quota(self, adding: int) -> bool:
+        """Raise Exceeded if the upload would take the project over its quota; tell whether there is one."""
+        quota = self._metadata.quota(self._upload.project) if self._context.policy.enforce_quota else None
+        if quota is None:
+            return False
+        limit = quota.limit(year_of(self._context.registry.clock.now()))
+        check_quota(self._upload.project, self._metadata.usage(self._upload.project).total, adding, limit)
+        return True
+
+    # -- commit ----------------------------------------------------------------------------------------
+
+    def _commit(self, ingest: Ingest, staged: Staged, slot: str, sync: TreeSync) -> Outcome:
+        for _ in range(_TRIES):
+            try:
+                return self._commit_once(staged, slot)
+            except GoneError as gone:
+                ingest.restage(staged, gone.version, sync)
+        raise Busy(
+            "the versions that {version} links to kept changing; drop a new request",
+            version=str(self._upload.place),
+        )
+
+    def _commit_once(self, staged: Staged, slot: str) -> Outcome:
+        place = self._upload.place
+        registry = self._context.registry
+
+        def allow(rights: Rights) -> None:
+            self._upload._admit(self._context, rights)  # noqa: SLF001  # two halves of one action
+
+        with registry.adding(place.of_asset(), self._transaction, allow) as asset:
+            right = self._upload._admit(self._context, asset.rights)  # noqa: SLF001
+            self._neighbours.check(staged.linked_versions(place))
+            on_probation = bool(self._upload.on_probation) or not right.trusted
+            self._write_summary(asset, staged, on_probation=on_probation)
+            size = stored_bytes(staged.manifest)
+            self._plan(asset, staged, slot, right)
+            asset.transaction.add_usage(place.project, size)
+            if not on_probation:
+                asset.point_latest(Latest(place.version))
+                asset.log(Event("add-version", place, latest=True))
+            if self._context.policy.enforce_quota:
+                asset.take_usage_lock()
+                self._check_quota(size)
+            return asset.commit(Outcome())
+
+    def _write_summary(self, asset: Place, staged: Staged, *, on_probation: bool) -> None:
+        latest = asset.latest()
+        before = asset.metadata.readable_summary(asset.asset.child(latest.version)) if latest else None
+        finish = finish_time(self._context.registry.clock.now(), before)
+        user = self._context.caller.user
+        summary = Summary(user, format_time(self._started), format_time(finish), on_probation)
+        disk = asset.transaction.disk
+        write_file(
+            layout.join(staged.path, layout.SUMMARY), documents.summary_bytes(summary), disk.durability
+        )
+        if disk.is_durable:
+            sync_directory(staged.path)
+
+    def _plan(self, asset: Place, staged: Staged, slot: str, right: UploadRight) -> None:
+        """Plan the version to appear, within its asset if that is new too, and what is to be consumed."""
+        if asset.rights.asset_exists:
+            asset.transaction.install(slot, str(self._upload.place), fresh=True)
+        else:
+            directory = asset.stage_asset()
+            rename(staged.path, layout.join(directory, self._upload.version))
+            self._write_permissions(asset, directory, right)
+        if self._upload.consume:
+            listing = asset.transaction.stage_file(listing_bytes(staged.stored))
+            asset.transaction.plan.consume = Consume(self._upload.source, self._source.inode, listing)
+
+    def _write_permissions(self, asset: Place, directory: str, right: UploadRight) -> None:
+        disk = asset.transaction.disk
+        if right.makes_owner:
+            owned = Permissions(owners=(self._context.caller.user,))
+            path = layout.join(directory, layout.PERMISSIONS)
+            write_file(path, documents.permissions_bytes(owned), disk.durability)
+        if disk.is_durable:
+            sync_directory(directory)
+
+
+def _rights(context: Context, version: Address) -> Rights:
+    """Look at who may upload, without locks; the commit looks again."""
+    metadata, project, asset = context.registry.metadata, version.of_project(), version.of_asset()
+    context.registry.check_marker()
+    if not metadata.has(project):
+        raise absent(project)
+    return Rights(metadata.permissions(project), metadata.permissions(asset), metadata.has(asset))
+
+
+def _groups(uid: int) -> frozenset[int]:
+    """Return the groups of a user, none where the user database does not know them."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))

@@ -1,0 +1,144 @@
+"""Applying a committed record: each step is one rename, and the end lying there tells whether it was done.
+
+The order is such that every state on the way is readable without locks: un-point `..latest` before removing,
+install before pointing, then usage, `..latest`, and the events last (spec/details.md, "Locks, in detail").
+`..usage` and `..latest` are derived: the committing process knows their new values, recovery recomputes them.
+"""
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass, field
+
+from gobblerd.domain.names import Address
+from gobblerd.domain.usage import Usage
+from gobblerd.domain.version import Latest
+from gobblerd.registry import documents, layout
+from gobblerd.registry.counting import UsageCount
+from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.record import Record, Step
+from gobblerd.storage.files import exists, rename, sync_directory, write_file
+from gobblerd.storage.sync import Disk
+
+
+class TakenError(Exception):
+    """Something came to lie where a committed step wants to put something new."""
+
+
+@dataclass
+class Values:
+    """New values of the derived documents, as the committing process knows them."""
+
+    usage_changes: dict[str, int] = field(default_factory=dict)
+    usage_totals: dict[str, int] = field(default_factory=dict)
+    latest: dict[Address, Latest | None] = field(default_factory=dict)
+
+
+def apply(disk: Disk, record: Record, values: Values) -> None:
+    """Apply the record with known derived values and move it to `applied/`; OSError to be retried."""
+    derived = _Derived(disk, record)
+    unpoints = any(step.kind == "remove" for step in record.steps)
+    if unpoints:
+        derived.write_latest(values.latest)
+    _run(disk.root, record, record.steps)
+    derived.write_usage(_new_totals(disk.root, values))
+    if not unpoints:
+        derived.write_latest(values.latest)
+    _finish_applying(disk, record)
+
+
+def apply_again(disk: Disk, record: Record) -> None:
+    """Apply the record without its writer: derived documents are recomputed from manifests and summaries.
+
+    TakenError if the place of a new tree was taken meanwhile (by a Go service, which knows no transactions).
+    """
+    derived = _Derived(disk, record)
+    metadata = Metadata(disk.root)
+    assets = [Address(project, asset) for project, asset in record.latest]
+    going = frozenset(_address(step.path) for step in record.steps if step.kind == "remove")
+    derived.write_latest({a: metadata.computed_latest(a, without=going) for a in assets if metadata.has(a)})
+    _run(disk.root, record, record.steps)
+    projects = [project for project in record.usage if metadata.has(Address(project))]
+    derived.write_usage({project: UsageCount(metadata, Address(project)).total() for project in projects})
+    derived.write_latest({a: metadata.computed_latest(a) for a in assets if metadata.has(a)})
+    _finish_applying(disk, record)
+
+
+def _new_totals(root: str, values: Values) -> dict[str, int]:
+    metadata = Metadata(root)
+    changed = {p: metadata.usage(p).total + change for p, change in values.usage_changes.items()}
+    return {project: max(0, total) for project, total in changed.items()} | values.usage_totals
+
+
+def _address(path: str) -> Address:
+    return Address(*path.split("/")[:3])
+
+
+def _run(root: str, record: Record, steps: list[Step]) -> None:
+    for step in steps:
+        slot = layout.join(root, layout.TRANSACTIONS, record.id, step.slot)
+        place = layout.join(root, step.path)
+        if step.kind == "install":
+            _install(slot, place, fresh=step.fresh)
+        elif not exists(slot) and exists(place):
+            rename(place, slot)
+
+
+def _install(slot: str, place: str, *, fresh: bool) -> None:
+    if not exists(slot):
+        return  # done before
+    if fresh and exists(place):
+        raise TakenError(place)
+    rename(slot, place)
+
+
+def _finish_applying(disk: Disk, record: Record) -> None:
+    root = disk.root
+    os.makedirs(layout.join(root, layout.LOGS), exist_ok=True)
+    for step in record.events:
+        slot = layout.join(root, layout.TRANSACTIONS, record.id, step.slot)
+        place = layout.join(root, step.path)
+        while exists(slot) and exists(place):  # another event of this second has our number
+            place = f"{place.rpartition('_')[0]}_{100_000 + secrets.randbelow(900_000)}"
+        _install(slot, place, fresh=True)
+    if disk.is_durable and not disk.ordered:
+        sync_touched(root, record)
+    rename(layout.join(root, layout.COMMITTED, record.id), layout.join(root, layout.APPLIED, record.id))
+
+
+def sync_touched(root: str, record: Record) -> None:
+    """Make durable every directory of the registry in which the record moved something."""
+    paths = {os.path.dirname(step.path) for step in (*record.steps, *record.events)}
+    paths |= {layout.join(*names) for names in record.latest} | set(record.usage)
+    for path in sorted(paths):
+        with contextlib.suppress(FileNotFoundError):  # removed since, with all that is in it
+            sync_directory(layout.join(root, path))
+
+
+class _Derived:
+    """Writer of `..usage` and `..latest`, by way of the transaction's directory."""
+
+    def __init__(self, disk: Disk, record: Record) -> None:
+        self._root = disk.root
+        self._directory = layout.join(disk.root, layout.TRANSACTIONS, record.id)
+        self._durability = disk.durability
+
+    def write_usage(self, totals: dict[str, int]) -> None:
+        for project, total in totals.items():
+            self._replace(layout.join(project, layout.USAGE), documents.usage_bytes(Usage(total)))
+
+    def write_latest(self, latest: dict[Address, Latest | None]) -> None:
+        for asset, value in latest.items():
+            path = layout.in_place(asset, layout.LATEST)
+            if value is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(layout.join(self._root, path))
+            else:
+                self._replace(path, documents.latest_bytes(value))
+
+    def _replace(self, path: str, data: bytes) -> None:
+        temporary = f"{self._directory}/derived"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        write_file(temporary, data, self._durability)
+        rename(temporary, layout.join(self._root, path))

@@ -1,0 +1,284 @@
+"""The lock ladder: flock between processes, a fair gate in order of arrival between threads.
+
+A ladder is the list of lock files to hold, outermost first (spec/registry.md, "Lock files"). A thread
+waits at a gate by condition variable. When another *process* holds a lock, the whole ladder is let go and
+climbed again after a pause, since a Go service may hold an asset for hours and must not stop everybody.
+
+Known limits: flock is node-local or absent on some network filesystems (`gobblerd doctor` will tell); who
+holds a lock is known by process id on this machine only.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gobblerd.domain.errors import Busy, Plain, Stopped
+from gobblerd.domain.names import Address
+from gobblerd.registry import layout
+
+# Users may read the registry, and whoever can open a lock file can hold it for ever: theirs it is not.
+LOCK_FILE_MODE = 0o600
+_FIRST_PAUSE = 0.0002
+_LONGEST_PAUSE = 0.05
+
+
+class Mode(StrEnum):
+    """How a lock is held."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rung:
+    """One lock of a ladder; `path` is the lock file's, relative to the registry."""
+
+    path: str
+    mode: Mode
+
+    def conflicts(self, other: "Rung") -> bool:
+        """Tell whether the two cannot be held by different holders at once."""
+        return self.path == other.path and Mode.EXCLUSIVE in {self.mode, other.mode}
+
+
+Ladder = tuple[Rung, ...]
+
+
+def _lock_of(place: Address, mode: Mode) -> Rung:
+    return Rung(layout.in_place(place, layout.LOCK), mode)
+
+
+def _lineage(place: Address) -> list[Address]:
+    """List the directories that bear locks, from the root to the place; a version's is its asset's."""
+    names = tuple(place)[:2]
+    return [Address(*names[:depth]) for depth in range(len(names) + 1)]
+
+
+def reading_ladder(place: Address) -> Ladder:
+    """Return shared locks down to the place: nothing in it will change."""
+    return tuple(_lock_of(each, Mode.SHARED) for each in _lineage(place))
+
+
+def changing_ladder(place: Address) -> Ladder:
+    """Return shared locks on the ancestors, exclusive at the place: anything below it may be changed."""
+    *ancestors, target = _lineage(place)
+    return (*(_lock_of(each, Mode.SHARED) for each in ancestors), _lock_of(target, Mode.EXCLUSIVE))
+
+
+def new_child_ladder(parent: Address) -> Ladder:
+    """Return what to hold while a child appears in `parent`: shared down to it, NEWDIR exclusive there."""
+    return (*reading_ladder(parent), Rung(layout.in_place(parent, layout.LOCK_NEWDIR), Mode.EXCLUSIVE))
+
+
+def usage_rung(project: str) -> Rung:
+    """Return the lock for read-modify-write of a project's `..usage`."""
+    return Rung(layout.join(project, layout.LOCK_USAGE), Mode.EXCLUSIVE)
+
+
+def holds_exclusively(rungs: Ladder, project: str) -> bool:
+    """Tell whether nobody else can touch the project's `..usage`: it, all or the usage lock is ours."""
+    paths = {rung.path for rung in rungs if rung.mode is Mode.EXCLUSIVE}
+    return not paths.isdisjoint({layout.LOCK, layout.join(project, layout.LOCK), usage_rung(project).path})
+
+
+class _Gate:
+    """One lock between the threads of this process: first come, first served."""
+
+    __slots__ = ("holders", "queue")
+
+    def __init__(self) -> None:
+        self.holders: list[tuple[Mode, str]] = []
+        self.queue: deque[tuple[Mode, object]] = deque()
+
+    def admits(self, mode: Mode) -> bool:
+        return not self.holders or (
+            mode is Mode.SHARED and all(held is Mode.SHARED for held, _ in self.holders)
+        )
+
+
+class Held:
+    """The locks of one climbed ladder, until `release`."""
+
+    def __init__(self, table: "LockTable", holder: str) -> None:
+        self._table = table
+        self.holder = holder
+        self._rungs: list[tuple[Rung, int]] = []  # with the descriptor that bears the flock
+
+    @property
+    def rungs(self) -> Ladder:
+        """What is held, outermost first."""
+        return tuple(rung for rung, _ in self._rungs)
+
+    def add(self, rung: Rung, fd: int) -> None:
+        """Take over a lock that was just acquired."""
+        self._rungs.append((rung, fd))
+
+    def release(self) -> None:
+        """Let go of everything, innermost first."""
+        while self._rungs:
+            rung, fd = self._rungs.pop()
+            os.close(fd)
+            self._table.leave(rung, self.holder)
+
+
+class LockTable:
+    """All locks of one registry as this process sees them."""
+
+    def __init__(self, root: str, timeout: Callable[[], float]) -> None:
+        self._root = root
+        self._timeout = timeout  # seconds
+        self._gates: dict[str, _Gate] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let everybody who waits give up with Stopped."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def climb(self, ladder: Sequence[Rung], holder: str, timeout: float | None = None) -> Held:
+        """Take all locks of the ladder, in order; `holder` says in one phrase who we are.
+
+        Raises Busy when the deadline (seconds) passes, FileNotFoundError where a directory of the ladder
+        is not there. A timeout of 0 tries once.
+        """
+        deadline = time.monotonic() + (self._timeout() if timeout is None else timeout)
+        pause = _FIRST_PAUSE
+        while True:
+            held = Held(self, holder)
+            try:
+                blocked = self._climb_once(ladder, held, holder, deadline)
+            except BaseException:
+                held.release()
+                raise
+            if blocked is None:
+                return held
+            held.release()
+            if self._stopping:
+                raise Stopped
+            if time.monotonic() >= deadline:
+                raise self._gave_up(blocked, self._foreign_holder(blocked))
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def extend(self, held: Held, rung: Rung) -> None:
+        """Take one more lock on top of a climbed ladder, waiting in place.
+
+        Only for `..LOCK_USAGE`, which everybody takes last and holds for a moment.
+        """
+        deadline = time.monotonic() + self._timeout()
+        pause = _FIRST_PAUSE
+        while self._climb_once((rung,), held, held.holder, deadline) is not None:
+            if time.monotonic() >= deadline:
+                raise self._gave_up(rung, self._foreign_holder(rung))
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def seize(self, held: Held, place: Address, staged: str) -> None:
+        """Lock a place that does not exist yet, by the lock file in its staged directory.
+
+        Whoever sees the place appear then waits until all of the commit is applied.
+        """
+        rung = _lock_of(place, Mode.EXCLUSIVE)
+        self._enter(rung, held.holder, time.monotonic() + self._timeout())
+        try:
+            fd = self._flocked(Rung(layout.LOCK, rung.mode), staged)
+        except BaseException:
+            self.leave(rung, held.holder)
+            raise
+        if fd is None:
+            raise AssertionError("somebody holds a lock in a private directory")
+        held.add(rung, fd)
+
+    def _climb_once(self, ladder: Sequence[Rung], held: Held, holder: str, deadline: float) -> Rung | None:
+        """Add each rung to `held`; return the one that another process holds, None when all are taken."""
+        for rung in ladder:
+            self._enter(rung, holder, deadline)
+            try:
+                fd = self._flocked(rung, self._root)
+            except BaseException:
+                self.leave(rung, holder)
+                raise
+            if fd is None:
+                self.leave(rung, holder)
+                return rung
+            held.add(rung, fd)
+        return None
+
+    def _flocked(self, rung: Rung, root: str) -> int | None:
+        # Read-write: NFS needs that for an exclusive lock.
+        path = f"{root}/{rung.path}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_FILE_MODE)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_EX if rung.mode is Mode.EXCLUSIVE else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                return None
+            raise
+        if os.fstat(fd).st_mode & 0o077:  # made by the Go service: see LOCK_FILE_MODE
+            with contextlib.suppress(PermissionError):
+                os.fchmod(fd, LOCK_FILE_MODE)
+        return fd
+
+    def _enter(self, rung: Rung, holder: str, deadline: float) -> None:
+        with self._changed:
+            gate = self._gates.setdefault(rung.path, _Gate())
+            if not gate.queue and gate.admits(rung.mode):
+                gate.holders.append((rung.mode, holder))
+                return
+            ticket = (rung.mode, object())
+            gate.queue.append(ticket)
+            while not (gate.queue[0] is ticket and gate.admits(rung.mode)):
+                late = not self._changed.wait(max(0.0, deadline - time.monotonic()))
+                if late or self._stopping:
+                    gate.queue.remove(ticket)
+                    self._changed.notify_all()
+                    holders = ", ".join(who for _, who in gate.holders) or "those before us"
+                    raise Stopped if self._stopping else self._gave_up(rung, holders)
+            gate.queue.popleft()
+            gate.holders.append((rung.mode, holder))
+            self._changed.notify_all()  # the next in line may be a reader like us
+
+    def leave(self, rung: Rung, holder: str) -> None:
+        """Give up one place at a gate (called by `Held`)."""
+        with self._changed:
+            gate = self._gates[rung.path]
+            gate.holders.remove((rung.mode, holder))
+            if gate.queue:
+                self._changed.notify_all()
+            elif not gate.holders:
+                del self._gates[rung.path]
+
+    def _gave_up(self, rung: Rung, by: str) -> Busy:
+        place = rung.path.rpartition("/")[0] or "the registry"
+        return Busy(
+            "{place} stayed locked by {by} until the deadline; nothing was done: drop a new request",
+            place=Plain(place),
+            by=Plain(by),
+        )
+
+    def _foreign_holder(self, rung: Rung) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            inode = os.stat(f"{self._root}/{rung.path}").st_ino
+            for pid in _flock_holders(inode):
+                return f"process {pid} on this machine"
+        return "another daemon"
+
+
+def _flock_holders(inode: int) -> Iterator[int]:
+    """Yield the processes of this machine that hold a flock on the inode, by /proc/locks."""
+    with open("/proc/locks", encoding="ascii") as table:
+        for line in table:
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                yield int(fields[4])

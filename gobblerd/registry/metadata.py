@@ -1,0 +1,143 @@
+"""Reading what the registry says of its projects, assets and versions.
+
+A missing document is None where the format allows that; a needed one that is missing or does not parse is a
+Fault that names it (spec/details.md: "Missing or unreadable metadata that is needed: 500").
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from gobblerd.domain.errors import Fault
+from gobblerd.domain.manifest import Entry
+from gobblerd.domain.names import Address, is_internal, is_readable_name
+from gobblerd.domain.permissions import NOBODY, Permissions
+from gobblerd.domain.usage import Quota, Usage
+from gobblerd.domain.version import Latest, Summary, latest_of
+from gobblerd.registry import documents, layout
+
+T = TypeVar("T")
+
+
+class Metadata:
+    """The documents of one registry, read afresh each time."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def path(self, *parts: str) -> str:
+        """Return the absolute path of something in the registry."""
+        return layout.join(self.root, *parts)
+
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file by its path in the registry, None where there is none."""
+        try:
+            with open(self.path(path), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T | None:
+        data = self.read(path)
+        if data is None:
+            return None
+        try:
+            return parse(data)
+        except documents.Unreadable as error:
+            raise Fault("{path} cannot be read: {error}", path=path, error=str(error)) from None
+
+    def _needed(self, path: str, parse: Callable[[bytes], T]) -> T:
+        found = self._parsed(path, parse)
+        if found is None:
+            raise Fault("{path} is missing", path=path)
+        return found
+
+    def has(self, place: Address) -> bool:
+        """Tell whether the place is a directory of the registry.
+
+        The parent is opened first: NFS caches absence, and opening a directory revalidates it.
+        """
+        *above, name = (self.root, *place)
+        try:
+            fd = os.open("/".join(above) or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            os.stat(name, dir_fd=fd)
+            return os.path.isdir(f"/proc/self/fd/{fd}/{name}") if place else True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(fd)
+
+    def _children(self, place: Address) -> list[Address]:
+        with os.scandir(self.path(str(place))) as entries:
+            names = [e.name for e in entries if not is_internal(e.name) and e.is_dir(follow_symlinks=False)]
+        return [place.child(name) for name in sorted(names) if is_readable_name(name)]
+
+    def projects(self) -> list[Address]:
+        """List the projects, by name."""
+        return self._children(Address())
+
+    def children(self, place: Address) -> list[Address]:
+        """List the assets of a project or the versions of an asset, by name."""
+        return self._children(place)
+
+    def versions_below(self, place: Address) -> Iterator[Address]:
+        """Yield every version at or below the place."""
+        if place.version:
+            yield place
+            return
+        for child in self._children(place):
+            yield from self.versions_below(child)
+
+    def permissions(self, place: Address) -> Permissions:
+        """Return a project's permissions, or an asset's (nobody's where it has none of its own)."""
+        path = layout.in_place(place, layout.PERMISSIONS)
+        if place.asset:
+            return self._parsed(path, documents.read_permissions) or NOBODY
+        return self._needed(path, documents.read_permissions)
+
+    def summary(self, version: Address) -> Summary:
+        """Return a version's summary."""
+        return self._needed(layout.in_place(version, layout.SUMMARY), documents.read_summary)
+
+    def manifest(self, version: Address) -> dict[str, Entry]:
+        """Return a version's manifest."""
+        return self._needed(layout.in_place(version, layout.MANIFEST), documents.read_manifest)
+
+    def stored_bytes(self, version: Address) -> int:
+        """Return what a version adds to its project's usage, by its manifest."""
+        return self._needed(layout.in_place(version, layout.MANIFEST), documents.read_stored_bytes)
+
+    def checksums(self, version: Address) -> dict[str, str]:
+        """Return a version's fast checksums; none where there are none or they do not parse."""
+        try:
+            return self._parsed(layout.in_place(version, layout.CHECKSUMS), documents.read_checksums) or {}
+        except Fault:
+            return {}
+
+    def latest(self, asset: Address) -> Latest | None:
+        """Return what an asset's `..latest` says."""
+        return self._parsed(layout.in_place(asset, layout.LATEST), documents.read_latest)
+
+    def usage(self, project: str) -> Usage:
+        """Return a project's usage; missing is not zero."""
+        return self._needed(layout.join(project, layout.USAGE), documents.read_usage)
+
+    def quota(self, project: str) -> Quota | None:
+        """Return a project's quota, None where there is none."""
+        return self._parsed(layout.join(project, layout.QUOTA), documents.read_quota)
+
+    def computed_latest(self, asset: Address, without: frozenset[Address] = frozenset()) -> Latest | None:
+        """Choose an asset's latest version from the summaries; those that do not parse cannot be chosen."""
+        versions = [version for version in self._children(asset) if version not in without]
+        found = ((version.version, self.readable_summary(version)) for version in versions)
+        return latest_of((name, summary) for name, summary in found if summary is not None)
+
+    def readable_summary(self, version: Address) -> Summary | None:
+        """Return a version's summary, or None where it is missing or does not parse."""
+        try:
+            return self.summary(version)
+        except Fault:
+            return None

@@ -1,0 +1,283 @@
+"""Recovery: finishing what a dead writer committed, discarding what it did not (design/architecture.md).
+
+Whoever holds locks and finds in `committed/` a record whose locks conflict with its own knows the writer is
+dead, since the writer would hold them. It lets go, takes the record's locks, looks again, and applies. A
+record in `applied/` is never applied again: it waits for the daemon of its staging directory, which delivers
+the response. Every step may be interrupted and done again.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from gobblerd.domain.errors import Busy, Fault, Plain
+from gobblerd.domain.messages import Response, error_body
+from gobblerd.registry import layout
+from gobblerd.registry.apply import TakenError, apply_again, sync_touched
+from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
+from gobblerd.registry.record import Record, read_record, record_bytes
+from gobblerd.storage.files import Durability, remove_tree, rename, write_file
+from gobblerd.storage.sync import Disk
+
+log = structlog.get_logger(__name__)
+
+ABANDONED_SECONDS = 7 * 86400  # uncommitted work of other daemons, untouched for so long
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryFinding:
+    """One transaction that a stopped daemon left, and what was (or would be) done about it."""
+
+    transaction: str
+    state: str  # committed, applied, uncommitted
+    places: tuple[str, ...]
+    action: str
+    done: str
+
+
+class Recovery:
+    """What one process knows of the transactions of a registry: which are its own, which are dead."""
+
+    def __init__(self, disk: Disk, locks: LockTable, staging: str) -> None:
+        self._disk = disk
+        self._root = disk.root
+        self._locks = locks
+        self._staging = staging
+        self._live: set[str] = set()
+        self._records: dict[str, Record] = {}  # of others; a record never changes
+        self._lock = threading.Lock()
+
+    def adopt(self, transaction: str) -> None:
+        """Note that a living thread of this process works on the transaction."""
+        with self._lock:
+            self._live.add(transaction)
+
+    def abandon(self, transaction: str) -> None:
+        """Note that no thread of this process works on the transaction any more."""
+        with self._lock:
+            self._live.discard(transaction)
+
+    # -- dead writers ----------------------------------------------------------------------------------
+
+    def climb(self, ladder: Ladder, holder: str) -> Held:
+        """Climb the ladder; before returning, finish every dead writer's record that stands in the way."""
+        alive: set[str] = set()
+        while True:
+            held = self._locks.climb(ladder, holder)
+            try:
+                record = self._in_the_way(held.rungs, alive)
+            except BaseException:
+                held.release()
+                raise
+            if record is None:
+                return held
+            held.release()
+            conflicts = _conflict(record.ladder, ladder)
+            if not self.apply_dead(record, timeout=None if conflicts else 0.0):
+                alive.add(record.id)
+
+    def _in_the_way(self, held: Ladder, alive: set[str]) -> Record | None:
+        project = held[1].path.partition("/")[0] if len(held) > 1 else ""
+        for record in self.committed():
+            shares_usage = project in record.usage and record.id not in alive
+            if _conflict(record.ladder, held) or shares_usage:
+                return record
+        return None
+
+    def committed(self) -> Iterator[Record]:
+        """Yield the committed records that no thread of this process works on."""
+        for name in self._names(layout.COMMITTED):
+            record = self._records.get(name) or self._load(layout.COMMITTED, name)
+            if record is not None:
+                self._records[name] = record
+                yield record
+
+    def _names(self, folder: str) -> list[str]:
+        """List the records in a folder that no thread of this process works on."""
+        try:
+            names = os.listdir(layout.join(self._root, folder))
+        except FileNotFoundError:
+            return []
+        if not names:
+            self._records.clear()
+            return []
+        with self._lock:
+            return sorted(name for name in names if name not in self._live)
+
+    def _load(self, folder: str, name: str) -> Record | None:
+        try:
+            return read_record(layout.join(self._root, folder, name))
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise Fault("{name} in {folder}: {error}", name=name, folder=folder, error=str(error)) from error
+
+    def apply_dead(self, record: Record, timeout: float | None) -> bool:
+        """Apply a record whose writer is gone; False if its locks are held, so that the writer lives.
+
+        Raises Busy where a step fails: the places stay closed until it succeeds.
+        """
+        try:
+            held = self._locks.climb(record.recovery_ladder(), f"recovery of {record.id}", timeout)
+        except Busy:
+            if timeout is None:
+                raise
+            return False
+        except (FileNotFoundError, NotADirectoryError):  # the project itself was the step, and it is done
+            held = self._locks.climb(
+                (record.ladder or (Rung(layout.LOCK, record.locks[0][1]),))[:1], "recovery"
+            )
+        try:
+            if self._load(layout.COMMITTED, record.id) is not None:
+                self._apply(record)
+        except OSError as error:
+            raise Busy(
+                "a change of {place} was committed and cannot be finished yet ({error}); try again later",
+                place=", ".join(record.places()[:3]),
+                error=Plain(error.strerror or "unknown"),
+            ) from error
+        finally:
+            held.release()
+        return True
+
+    def _apply(self, record: Record) -> None:
+        try:
+            apply_again(self._disk, record)
+            log.info("finished a dead writer's change", id=record.id, places=record.places())
+        except TakenError as error:
+            self._set_aside(record, str(error))
+
+    def _set_aside(self, record: Record, taken: str) -> None:
+        """Keep what cannot be installed, and answer 500: a Go service wrote there meanwhile."""
+        place = os.path.relpath(taken, self._root)
+        log.error("a committed change was set aside: its place was taken", id=record.id, place=place)
+        aside = layout.join(self._root, layout.ASIDE, record.id)
+        for step in record.steps:
+            slot = layout.join(self._root, layout.TRANSACTIONS, record.id, step.slot)
+            if step.kind == "install" and step.fresh and os.path.lexists(slot):
+                os.makedirs(aside, exist_ok=True)
+                rename(slot, layout.join(aside, step.slot))
+        reason = (
+            f"{place} was taken by another service after a crash; the upload was set aside as {record.id}"
+        )
+        refused = msgspec.structs.replace(record, response=_failed(record.response, reason), consume=None)
+        staged = layout.join(self._root, layout.TRANSACTIONS, record.id, "refused")
+        remove_tree(staged)
+        write_file(staged, record_bytes(refused), Durability.FULL)
+        rename(staged, layout.join(self._root, layout.APPLIED, record.id))
+        os.unlink(layout.join(self._root, layout.COMMITTED, record.id))
+
+    # -- at start, and from time to time ---------------------------------------------------------------
+
+    def mend(self, deliver: Callable[[Response], None], consume: Callable[[Record], None]) -> int:
+        """Finish dead writers' records as far as their locks are free, and deliver our own responses.
+
+        Returns how many records are still unfinished. `consume` unlinks the consumed source files.
+        """
+        left = 0
+        for record in self.committed():
+            try:
+                left += not self.apply_dead(record, timeout=0.0)
+            except Busy as error:
+                log.warning("a committed change cannot be finished yet", id=record.id, reason=error.reason)
+                left += 1
+        for name in self._names(layout.APPLIED):
+            record_or_none = self._load(layout.APPLIED, name)
+            if record_or_none is not None and record_or_none.staging in {self._staging, ""}:
+                self._finish(record_or_none, deliver, consume)
+        return left
+
+    def _finish(
+        self, record: Record, deliver: Callable[[Response], None], consume: Callable[[Record], None]
+    ) -> None:
+        if record.consume is not None:
+            consume(record)
+        if record.response is not None:
+            deliver(Response.from_document(record.response))
+        if self._disk.is_durable:
+            sync_touched(self._root, record)
+        os.unlink(layout.join(self._root, layout.APPLIED, record.id))
+        remove_tree(layout.join(self._root, layout.TRANSACTIONS, record.id))
+
+    def discard_uncommitted(self) -> int:
+        """Remove what this staging directory's daemon left uncommitted when it died; return how many."""
+        return sum(self._discard(name) for name in self._uncommitted() if self._is_own(name))
+
+    def purge_abandoned(self, now: int, seconds: float = ABANDONED_SECONDS) -> int:
+        """Remove any daemon's uncommitted work that was untouched for `seconds`; `now` in nanoseconds."""
+        found = 0
+        for name in self._uncommitted():
+            status = os.lstat(layout.join(self._root, layout.TRANSACTIONS, name))
+            if now - status.st_ctime_ns > seconds * 1e9:
+                found += self._discard(name)
+        return found
+
+    def _is_own(self, name: str) -> bool:
+        return name.rpartition("-")[0] == (self._staging or "jobs")
+
+    def _uncommitted(self) -> list[str]:
+        records = {*self._names(layout.COMMITTED), *self._names(layout.APPLIED)}
+        names = self._names(layout.TRANSACTIONS)
+        return [name for name in names if name not in layout.TRANSACTION_FOLDERS and name not in records]
+
+    def _discard(self, name: str) -> int:
+        # A writer moves its record between the two folders: look again now that its directory is known.
+        for folder in (layout.COMMITTED, layout.APPLIED, layout.COMMITTED):
+            if os.path.lexists(layout.join(self._root, folder, name)):
+                return 0
+        remove_tree(layout.join(self._root, layout.TRANSACTIONS, name))
+        return 1
+
+    # -- for people ------------------------------------------------------------------------------------
+
+    def report_committed(self, record: Record, *, dry_run: bool) -> RecoveryFinding:
+        """Finish one committed record unless `dry_run`, and say what became of it."""
+        done = "would be finished"
+        if not dry_run:
+            try:
+                done = "finished" if self.apply_dead(record, 0.0) else "left alone: its daemon is running"
+            except Busy as error:
+                done = f"failed: {error.reason}"
+        return RecoveryFinding(record.id, "committed", record.places(), "finish the committed change", done)
+
+    def report_applied(self) -> Iterator[RecoveryFinding]:
+        """Yield what waits for the daemon that will answer for it."""
+        for name in self._names(layout.APPLIED):
+            if record := self._load(layout.APPLIED, name):
+                action = "deliver its response when its daemon starts"
+                yield RecoveryFinding(name, "applied", record.places(), action, "waits for its daemon")
+
+    def report_uncommitted(self, *, dry_run: bool) -> Iterator[RecoveryFinding]:
+        """Discard what was abandoned for a week unless `dry_run`; the rest is its daemon's."""
+        for name in self._uncommitted():
+            status = os.lstat(layout.join(self._root, layout.TRANSACTIONS, name))
+            done = "left to its daemon"
+            if time.time_ns() - status.st_ctime_ns > ABANDONED_SECONDS * 1e9:
+                done = "would be discarded"
+                if not dry_run:
+                    done = "discarded" if self._discard(name) else "left alone"
+            yield RecoveryFinding(name, "uncommitted", (), "discard when its daemon starts", done)
+
+
+def _conflict(one: Sequence[Rung], other: Sequence[Rung]) -> bool:
+    return any(a.conflicts(b) for a in one for b in other)
+
+
+def _failed(response: dict[str, object] | None, reason: str) -> dict[str, object] | None:
+    if response is None:
+        return None
+    recorded = Response.from_document(response)
+    return {**recorded.document(), **error_body(reason), "code": 500}
+
+
+def recover_all(root: str, *, dry_run: bool) -> list[RecoveryFinding]:
+    """Finish or list what stopped daemons left in a registry; for `gobblerd recover`.
+
+    Records that are applied wait for the daemon of their staging directory, which alone may answer.
+    """
+    recovery = Recovery(Disk.of(root, Durability.FULL), LockTable(root, lambda: 0.0), staging="")
+    committed = [recovery.report_committed(record, dry_run=dry_run) for record in recovery.committed()]
+    return [*committed, *recovery.report_applied(), *recovery.report_uncommitted(dry_run=dry_run)]

@@ -1,0 +1,244 @@
+"""The registry and its three verbs: reading, adding, changing (design/architecture.md, "Locks: three verbs").
+
+Each verb climbs the lock ladder, finishes what a dead writer left committed there, proves that the place
+exists and that the caller may (in the order of spec/details.md: project 404, permission 403, asset or version
+404), and yields a `Place`. No action names a lock file. No exclusive lock is held while bytes are copied:
+staging a transaction needs no lock, only its commit does.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from gobblerd.domain.errors import Absent, Busy, Fault, Plain
+from gobblerd.domain.names import ROOT, Address, check_name
+from gobblerd.domain.permissions import NOBODY, Rights
+from gobblerd.registry import layout
+from gobblerd.registry.apply import sync_touched
+from gobblerd.registry.locks import (
+    Held,
+    Ladder,
+    LockTable,
+    changing_ladder,
+    holds_exclusively,
+    new_child_ladder,
+    reading_ladder,
+    usage_rung,
+)
+from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.places import Allow, Place, anybody
+from gobblerd.registry.record import read_record
+from gobblerd.registry.recovery import Recovery
+from gobblerd.registry.transaction import Origin, Transaction, make_transactions
+from gobblerd.storage.clock import FileClock
+from gobblerd.storage.files import Durability, remove_tree
+from gobblerd.storage.sync import Disk
+
+log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """One registry, as one daemon serves it. Thread-safe."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        staging: str = "",
+        durability: Durability = Durability.FULL,
+        require_marker: bool = False,
+        lock_timeout: Callable[[], float] = lambda: 600.0,
+    ) -> None:
+        self.root = root
+        self.staging = staging
+        self.disk = Disk.of(root, durability)
+        self.metadata = Metadata(root)
+        self.locks = LockTable(root, lock_timeout)
+        probe = layout.join(root, layout.STATE, f"clock-{staging or 'jobs'}")
+        self.clock = FileClock(probe, ready=lambda: make_transactions(root))
+        self.recovery = Recovery(self.disk, self.locks, staging)
+        self._require_marker = require_marker
+        self._probed: set[str] = set()
+        self._probing = threading.Lock()
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="remover")
+
+    def stop(self) -> None:
+        """Let those who wait for a lock give up, so that the daemon can end."""
+        self.locks.stop()
+
+    def close(self) -> None:
+        """Leave trees that are still to be removed to the next start."""
+        self._remover.shutdown(wait=False, cancel_futures=True)
+
+    # -- the three verbs -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:
+        """Hold the place shared: what is in it does not change meanwhile."""
+        with self._opened(place, reading_ladder(place), transaction, allow) as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def changing(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:
+        """Hold the place exclusively (a version: its asset): anything in it may be changed."""
+        with self._opened(place, changing_ladder(place), transaction, allow) as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def adding(self, asset: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:
+        """Hold an asset for something new in it; where it is not there yet, hold its appearance instead.
+
+        The yielded place is the asset, whether or not it exists: `rights.asset_exists` tells.
+        """
+        while True:
+            if self.metadata.has(asset):
+                with self._opened(asset, changing_ladder(asset), transaction, allow) as opened:
+                    yield opened
+                return
+            ladder = new_child_ladder(asset.of_project())
+            with self._opened(asset.of_project(), ladder, transaction, anybody) as project:
+                if self.metadata.has(asset):
+                    continue  # appeared while we waited
+                rights = Rights(project.rights.project, NOBODY, asset_exists=False)
+                allow(rights)
+                yield self._place(asset, rights, transaction, project.held)
+                return
+
+    @contextlib.contextmanager
+    def _opened(self, place: Address, ladder: Ladder, tx: Transaction, allow: Allow) -> Iterator[Place]:
+        held = self._climb(place, ladder, tx, allow)
+        try:
+            rights = self._rights(place)
+            allow(rights)
+            if place.version and not self.metadata.has(place):
+                raise absent(place)
+            yield self._place(place, rights, tx, held)
+        finally:
+            if tx.state == "committed":  # a step failed: from now on it is recovery's, ours like anybody's
+                self.recovery.abandon(tx.id)
+            held.release()
+
+    def _climb(self, place: Address, ladder: Ladder, tx: Transaction, allow: Allow) -> Held:
+        self.check_marker()
+        try:
+            return self.recovery.climb(
+                ladder, f"a change of {place}" if place else "a change of the registry"
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            project = place.of_project()
+            if place.asset and self.metadata.has(project):
+                with self._opened(project, reading_ladder(project), tx, anybody) as opened:
+                    allow(Rights(opened.rights.project, NOBODY, asset_exists=False))
+                raise absent(place.of_asset()) from None
+            raise absent(project) from None
+
+    def _rights(self, place: Address) -> Rights:
+        if place == ROOT:
+            return Rights(NOBODY)
+        project = self.metadata.permissions(place.of_project())
+        return Rights(project, self.metadata.permissions(place.of_asset()) if place.asset else NOBODY)
+
+    def _place(self, address: Address, rights: Rights, tx: Transaction, held: Held) -> Place:
+        return Place(address, rights, self.metadata, tx, held, self)
+
+    def take_usage_lock(self, held: Held, project: str) -> None:
+        """Hold a project's `..LOCK_USAGE` too, unless what is held covers it."""
+        if not holds_exclusively(held.rungs, project):
+            self.locks.extend(held, usage_rung(project))
+
+    def seize(self, held: Held, place: Address, staged: str) -> None:
+        """Lock a place that is about to appear, by its staged directory."""
+        self.locks.seize(held, place, staged)
+
+    # -- transactions ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self, origin: Origin) -> Iterator[Transaction]:
+        """Begin a transaction; what was not committed at the end of the block is discarded."""
+        transaction = Transaction(self.disk, origin, self.clock.now)
+        self.recovery.adopt(transaction.id)
+        try:
+            yield transaction
+        finally:
+            if transaction.state == "staging":
+                self._discard(transaction)
+
+    def _discard(self, transaction: Transaction) -> None:
+        try:
+            remove_tree(transaction.directory)
+        except OSError as error:
+            log.warning("uncommitted work is left for the next start", id=transaction.id, error=str(error))
+        self.recovery.abandon(transaction.id)
+
+    def finish(self, origin: Origin) -> None:
+        """Finish what was applied for `origin`, whose response is durable by now; never raises.
+
+        The record goes first: without it, what is left of the transaction is rubbish to any recovery.
+        """
+        while origin.applied:
+            transaction = origin.applied.pop()
+            try:
+                self._finish(transaction)
+            except OSError as error:
+                log.warning("a transaction's end is put off", id=transaction.id, error=str(error))
+            finally:
+                self.recovery.abandon(transaction.id)
+
+    def _finish(self, transaction: Transaction) -> None:
+        applied = layout.join(self.root, layout.APPLIED, transaction.id)
+        record = read_record(applied)
+        if record is None:
+            return
+        if self.disk.is_durable:
+            sync_touched(self.root, record)
+        os.unlink(applied)
+        if any(step.kind == "remove" for step in record.steps):
+            self._remover.submit(remove_tree, transaction.directory)
+        else:
+            remove_tree(transaction.directory)
+
+    # -- the state of the root -------------------------------------------------------------------------
+
+    def check_marker(self) -> None:
+        """Raise Busy if the marker is required and gone: an unmounted root looks like an empty registry."""
+        if self._require_marker and not os.path.isfile(layout.join(self.root, layout.MARKER)):
+            raise Busy(
+                "the registry's marker file {marker} is missing: its filesystem may not be mounted",
+                marker=Plain(layout.MARKER),
+            )
+
+    def check_renames(self, place: Address) -> None:
+        """Rename a probe into the project once, before the first commit in it.
+
+        Across project quotas or filesets of one filesystem, rename gives EXDEV; that must be known before.
+        """
+        with self._probing:
+            if place.project in self._probed:
+                return
+            project = place.project if self.metadata.has(place.of_project()) else ""
+            probe = layout.join(self.root, layout.STATE, f"probe-{self.staging or 'jobs'}")
+            target = layout.join(self.root, project, f"..probe-{self.staging or 'jobs'}")
+            make_transactions(self.root)
+            try:
+                with open(probe, "wb"):
+                    pass
+                os.rename(probe, target)
+                os.unlink(target)
+            except OSError as error:
+                raise Fault(
+                    "nothing can be renamed from the registry's ..transactions into {project}: {error}",
+                    project=project or "the registry",
+                    error=Plain(error.strerror or "unknown"),
+                ) from error
+            self._probed.add(place.project)
+
+
+def absent(place: Address) -> Absent:
+    """Return the error for a place that is not there; Wrong where no place could be called so."""
+    *_, name = place
+    check_name(place.level, name)  # names that only older rules allow must at least exist
+    return Absent("there is no {level} {place} in the registry", level=Plain(place.level), place=str(place))

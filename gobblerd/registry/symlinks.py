@@ -1,0 +1,109 @@
+"""What a symbolic link says, and what the registry makes of it (spec/details.md, "Links").
+
+A link's target is its text, joined to its directory and normalised lexically; that path is the parent.
+Resolving it for real would skip to the ancestor, and would follow what an attacker swaps in.
+"""
+
+import os
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gobblerd.domain.errors import Wrong
+from gobblerd.domain.manifest import FileAddress, Link
+from gobblerd.domain.names import is_internal, is_readable_name
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A path of the same version."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhitelistedTarget:
+    """A file outside, in a whitelisted directory: kept as it is. `path` is absolute, unresolved."""
+
+    path: str
+    resolved: str
+
+
+Target = LocalTarget | FileAddress | WhitelistedTarget
+
+
+def below(path: str, directory: str) -> str | None:
+    """Return `path` relative to `directory` if it lies in it by components ("" for itself), else None."""
+    if path == directory:
+        return ""
+    prefix = directory.rstrip("/") + "/"
+    return path[len(prefix) :] if path.startswith(prefix) else None
+
+
+def _below_any(path: str, directories: Sequence[str]) -> str | None:
+    return next((rest for each in directories if (rest := below(path, each)) is not None), None)
+
+
+def aliases(path: str) -> tuple[str, ...]:
+    """Return the spellings under which users may know a directory: as configured, and resolved."""
+    return tuple(dict.fromkeys((posixpath.normpath(path), os.path.realpath(path))))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where symbolic links of one version may go: the version's own directory, the registry, a whitelist."""
+
+    here: tuple[str, ...]  # spellings of the directory that holds the links
+    registry: tuple[str, ...]  # spellings of the registry's root
+    whitelist: tuple[str, ...]
+
+    def target(self, path: str, text: str) -> Target:
+        """Return where the link at `path` (relative to `here`) goes; Wrong, naming it, if that is nowhere."""
+        joined = posixpath.normpath(posixpath.join(self.here[0], posixpath.dirname(path), text))
+        if local := _below_any(joined, self.here):
+            return self._local(path, local)
+        inside = _below_any(joined, self.registry)
+        if inside is not None:
+            return _registry_file(path, inside)
+        if any(below(joined, each) for each in self.whitelist):
+            return self._whitelisted(path, joined)
+        raise Wrong(
+            "the symbolic link {path} goes to {target}, which is in neither the source, the registry "
+            "nor a whitelisted directory",
+            path=path,
+            target=text,
+        )
+
+    def _local(self, path: str, local: str) -> LocalTarget:
+        if any(is_internal(part) for part in local.split("/")):
+            raise Wrong(
+                "the symbolic link {path} goes to {target}, which is not uploaded", path=path, target=local
+            )
+        return LocalTarget(local)
+
+    def _whitelisted(self, path: str, joined: str) -> WhitelistedTarget:
+        resolved = os.path.realpath(joined)
+        inside = any(below(resolved, os.path.realpath(each)) for each in self.whitelist)
+        if not inside:
+            raise Wrong("the symbolic link {path} leads out of the whitelisted directories", path=path)
+        if not os.path.isfile(resolved):
+            raise Wrong(
+                "the symbolic link {path} goes to {target}, which is no file", path=path, target=joined
+            )
+        return WhitelistedTarget(joined, resolved)
+
+
+def _registry_file(path: str, inside: str) -> FileAddress:
+    parts = inside.split("/")
+    if len(parts) < 4 or any(is_internal(p) for p in parts) or not all(map(is_readable_name, parts[:3])):  # noqa: PLR2004
+        raise Wrong(
+            "the symbolic link {path} goes to {target} in the registry, which is no file of a version",
+            path=path,
+            target=inside,
+        )
+    return FileAddress(parts[0], parts[1], parts[2], "/".join(parts[3:]))
+
+
+def link_text(file: FileAddress, link: Link) -> str:
+    """Return what the symbolic link of `file` says: relative, to the ancestor if there is one."""
+    return posixpath.relpath(str(link.target), posixpath.dirname(str(file)))

@@ -1,0 +1,195 @@
+"""A transaction: staged unlocked, committed under the locks by one rename, applied, finished.
+
+All changes of one request, its events and its response become visible together to whoever takes the locks,
+or not at all, also across `kill -9` and (with durability "full") a power cut; design/architecture.md has the
+reasoning. The order of a commit: staged data durable, record renamed to `committed/` (**the commit point**),
+steps, record renamed to `applied/`; only then are the locks released. Recovery is in `recovery.py`.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gobblerd.domain.errors import Fault
+from gobblerd.domain.events import Event
+from gobblerd.domain.messages import Outcome, Response
+from gobblerd.domain.names import Address
+from gobblerd.domain.times import format_seconds
+from gobblerd.domain.version import Latest
+from gobblerd.registry import layout
+from gobblerd.registry.apply import Values, apply
+from gobblerd.registry.documents import encoded
+from gobblerd.registry.locks import Held
+from gobblerd.registry.record import Consume, Record, Step, record_bytes
+from gobblerd.storage.files import rename, sync_directory, write_file
+from gobblerd.storage.sync import Disk
+
+TRANSACTIONS_MODE = 0o700
+
+
+class UnfinishedError(Fault):
+    """Committed, but a step failed: recovery retries it, and the response follows."""
+
+
+class Origin:
+    """On whose behalf transactions are made, and what became of them.
+
+    `respond` makes the response that is recorded with the commit; None for jobs that nobody waits for.
+    """
+
+    def __init__(self, staging: str = "", respond: Callable[[Outcome], Response] | None = None) -> None:
+        self.staging = staging
+        self._respond = respond
+        self.response: Response | None = None
+        self.applied: list[Transaction] = []
+
+    def answer(self, outcome: Outcome) -> Mapping[str, Any] | None:
+        """Fix the response that the record will carry."""
+        if self._respond is None:
+            return None
+        self.response = self._respond(outcome)
+        return self.response.document()
+
+
+@dataclass
+class Plan:
+    """What a transaction will do at its commit."""
+
+    steps: list[Step] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    values: Values = field(default_factory=Values)
+    consume: Consume | None = None
+
+
+class Transaction:
+    """One transaction of one registry; its directory appears with the first thing that is staged."""
+
+    def __init__(self, disk: Disk, origin: Origin, now: Callable[[], int]) -> None:
+        self.id = f"{origin.staging or 'jobs'}-{secrets.token_hex(8)}"
+        self.disk = disk
+        self.root = disk.root
+        self.origin = origin
+        self.directory = layout.join(disk.root, layout.TRANSACTIONS, self.id)
+        self.plan = Plan()
+        self.state = "staging"  # -> committed -> applied
+        self._now = now
+        self._made = False
+        self._slots = 0
+
+    # -- staging ---------------------------------------------------------------------------------------
+
+    def new_slot(self) -> tuple[str, str]:
+        """Return a fresh slot and its absolute path; the caller creates what lies there."""
+        if not self._made:
+            make_transactions(self.root)
+            os.mkdir(self.directory, TRANSACTIONS_MODE)
+            self._made = True
+        self._slots += 1
+        return str(self._slots), f"{self.directory}/{self._slots}"
+
+    def stage_file(self, data: bytes) -> str:
+        """Stage a file's bytes; return its slot."""
+        slot, path = self.new_slot()
+        write_file(path, data, self.disk.durability)
+        return slot
+
+    def install(self, slot: str, path: str, *, fresh: bool = False) -> None:
+        """Plan to move a slot to `path`; with `fresh`, nothing may be there (checked under the lock)."""
+        self.plan.steps.append(Step("install", path, slot, fresh))
+
+    def put(self, path: str, data: bytes) -> None:
+        """Plan to write or replace one document."""
+        self.install(self.stage_file(data), path)
+
+    def put_symlink(self, path: str, target: str) -> None:
+        """Plan to make or replace one symbolic link."""
+        slot, staged = self.new_slot()
+        os.symlink(target, staged)
+        self.install(slot, path)
+
+    def remove(self, path: str) -> None:
+        """Plan to take away whatever is at `path`."""
+        self.plan.steps.append(Step("remove", path, self.new_slot()[0]))
+
+    def log(self, event: Event) -> None:
+        """Plan an event; it is there if and only if the change is."""
+        self.plan.events.append(event)
+
+    def add_usage(self, project: str, difference: int) -> None:
+        """Plan to move a project's usage by so many bytes."""
+        differences = self.plan.values.usage_changes
+        differences[project] = differences.get(project, 0) + difference
+
+    def set_usage(self, project: str, total: int) -> None:
+        """Plan to set a project's usage."""
+        self.plan.values.usage_totals[project] = total
+
+    def set_latest(self, asset: Address, latest: Latest | None) -> None:
+        """Plan to point an asset's `..latest` elsewhere, or at nothing."""
+        self.plan.values.latest[asset] = latest
+
+    # -- commit ----------------------------------------------------------------------------------------
+
+    def commit(self, outcome: Outcome, held: Held, usage_lock: Callable[[str], None]) -> Outcome:
+        """Commit and apply under the held locks; UnfinishedError if a step failed after the commit point."""
+        record = self._record(outcome, held)
+        staged = f"{self.directory}/record"
+        write_file(staged, record_bytes(record), self.disk.durability)
+        if self.disk.is_durable:
+            sync_directory(self.directory)
+            sync_directory(layout.join(self.root, layout.TRANSACTIONS))
+        rename(staged, layout.join(self.root, layout.COMMITTED, self.id))
+        self.state = "committed"
+        try:
+            if self.disk.is_durable:
+                sync_directory(layout.join(self.root, layout.COMMITTED))
+            for project in self.plan.values.usage_changes:
+                usage_lock(project)
+            apply(self.disk, record, self.plan.values)
+        except (OSError, Fault) as error:
+            raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
+        self.state = "applied"
+        self.origin.applied.append(self)
+        return outcome
+
+    def _record(self, outcome: Outcome, held: Held) -> Record:
+        values = self.plan.values
+        self.new_slot()  # so that the directory is there even when nothing was staged
+        return Record(
+            format=layout.RECORD_FORMAT,
+            id=self.id,
+            staging=self.origin.staging,
+            locks=[(rung.path, rung.mode) for rung in held.rungs],
+            steps=self.plan.steps,
+            events=[self._event_step(event) for event in self.plan.events],
+            usage=sorted({*values.usage_changes, *values.usage_totals}),
+            latest=[(asset.project, asset.asset) for asset in values.latest],
+            response=_plain(self.origin.answer(outcome)),
+            consume=self.plan.consume,
+        )
+
+    def _event_step(self, event: Event) -> Step:
+        slot = self.stage_file(encoded(event.document()))
+        return Step("install", event_path(self._now()), slot, fresh=True)
+
+
+def _plain(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if document is None else dict(document)
+
+
+def event_path(now: int) -> str:
+    """Return a name for an event file: whole seconds and six digits (spec/registry.md, "..logs/")."""
+    return f"{layout.LOGS}/{format_seconds(now)}_{100_000 + secrets.randbelow(900_000)}"
+
+
+def make_transactions(root: str) -> None:
+    """Make the folders of `..transactions` that are missing."""
+    path = layout.join(root, layout.TRANSACTIONS)
+    for folder in ("", *sorted(layout.TRANSACTION_FOLDERS)):
+        if not os.path.isdir(layout.join(path, folder)):
+            try:
+                os.mkdir(layout.join(path, folder), TRANSACTIONS_MODE)
+            except FileExistsError:
+                continue

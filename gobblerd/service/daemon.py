@@ -1,0 +1,338 @@
+"""The composition root: opens everything, joins the rooms, serves until told to stop, and stops in order.
+
+Start: staging and registry are opened, HTTP answers, then (in a thread) what a crash left is mended, the
+spool begins to hand out, watcher, workers and schedule start. Stop: no new claims, committed work finishes,
+the rest is given back, exit 0 within `drain_timeout`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from gobblerd import __version__
+from gobblerd.actions.action import Policy
+from gobblerd.actions.discovery import discover
+from gobblerd.domain.errors import GobblerdError
+from gobblerd.domain.times import format_time
+from gobblerd.registry import layout
+from gobblerd.registry.browse import Browser
+from gobblerd.registry.consume import consume_listed
+from gobblerd.registry.record import Record
+from gobblerd.registry.registry import Registry
+from gobblerd.registry.source import Limits
+from gobblerd.registry.transaction import make_transactions
+from gobblerd.service.config import Config, changes_needing_restart
+from gobblerd.service.dispatch import Dispatcher, Rules
+from gobblerd.service.jobs import Jobs
+from gobblerd.service.notify import Notifier
+from gobblerd.service.rest import ServiceInfo, make_app
+from gobblerd.service.schedule import Schedule
+from gobblerd.service.settings import ConfigError
+from gobblerd.service.status import STATUS_INTERVAL, Serving, Watching, status_document, write_status
+from gobblerd.service.workers import Workers
+from gobblerd.staging.directory import Staging
+from gobblerd.staging.settings import SpoolLimits, WatchSettings
+from gobblerd.staging.spool import Spool
+from gobblerd.staging.watcher import Watcher
+
+log = structlog.get_logger(__name__)
+
+_SHARE_OF_DRAIN = 0.6  # of drain_timeout: how long uncommitted work may go on before it is given back
+_TICK = 0.05
+
+
+def rules_of(config: Config) -> Rules:
+    """Return the part of the configuration that decides who may do what."""
+    limits = Limits(
+        files=config.upload_max_files,
+        size=config.upload_max_bytes,
+        depth=config.upload_max_depth,
+        path=config.upload_max_path_bytes,
+    )
+    policy = Policy(
+        whitelist=config.whitelist,
+        limits=limits,
+        enforce_quota=config.quota_enforced,
+        quota_baseline=config.quota_baseline,
+        quota_growth_rate=config.quota_growth_rate,
+    )
+    return Rules(frozenset(config.administrators), config.spoofing_rules, policy)
+
+
+def spool_limits_of(config: Config) -> SpoolLimits:
+    """Return the part of the configuration that the spool goes by."""
+    return SpoolLimits(
+        max_request_bytes=config.max_request_bytes,
+        request_settle=config.request_settle,
+        write_settle=config.write_settle,
+        request_expiry=config.request_expiry,
+        post_expiry=config.post_expiry,
+        max_queued=config.max_queued,
+        max_queued_per_user=config.max_queued_per_user,
+        long_slots=config.long_workers,
+    )
+
+
+class Daemon:
+    """One daemon: one staging directory, one registry."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self._config = config
+        self._reload = reload
+        self._rules = rules_of(config)
+        self._notifier = Notifier()
+        self._state = "starting"
+        self._began = threading.Event()  # recovery is done, requests are served
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; return the exit code."""
+        try:
+            self._open()
+        except (GobblerdError, OSError) as error:
+            reason = error.reason if isinstance(error, GobblerdError) else str(error)
+            sys.stderr.write(f"gobblerd: {reason}\n")
+            return 1
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:  # the port is taken, for instance
+            sys.stderr.write(f"gobblerd: cannot serve: {error}\n")
+            return 1
+        return 0
+
+    # -- composition -----------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        config = self._config
+        self._staging = Staging.open(config.staging, config.durability)
+        self._registry = Registry(
+            config.registry,
+            staging=self._staging.id,
+            durability=config.durability,
+            require_marker=config.require_marker,
+            lock_timeout=lambda: self._config.lock_timeout,
+        )
+        self._registry.check_marker()
+        os.makedirs(layout.join(config.registry, layout.LOGS), exist_ok=True)
+        actions = discover()
+        self._spool = Spool(
+            self._staging,
+            lambda: spool_limits_of(self._config),
+            lambda name: name in actions and actions[name].is_long,
+            lambda user: user in self._rules.administrators,
+        )
+        self._dispatcher = Dispatcher(
+            self._registry, self._staging, self._spool, actions, lambda: self._rules
+        )
+        self._workers = Workers(
+            self._spool, self._dispatcher, short=config.short_workers, long=config.long_workers
+        )
+        self._watcher = Watcher(self._staging, self._spool, self._watch_settings)
+        self._jobs = Jobs(self._registry, self._staging, self._spool, lambda: self._config)
+        state = layout.join(config.registry, layout.STATE)
+        self._schedule = Schedule(
+            self._jobs.planned(),
+            state,
+            lambda: make_transactions(config.registry),
+            self._registry.clock.now,
+        )
+        self._started = format_time(self._staging.clock.now())
+        self._browser = Browser(config.registry, lambda: self._config.whitelist)
+
+    def _watch_settings(self) -> WatchSettings:
+        config = self._config
+        return WatchSettings(config.watch, config.sweep_interval_local, config.sweep_interval_remote)
+
+    @property
+    def _url(self) -> str:
+        host = self._config.host if self._config.host != "0.0.0.0" else socket.gethostname()  # noqa: S104
+        return f"http://{host}:{self._config.port}{self._config.prefix}"
+
+    # -- serving ---------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._on_hangup(loop))
+        runner = await self._listen()
+        beginning = loop.run_in_executor(None, self._begin)
+        housekeeping = asyncio.ensure_future(self._keep_house())
+        await stop.wait()
+        await self._stop(beginning, housekeeping, runner)
+
+    async def _listen(self) -> web.AppRunner | None:
+        if not self._config.port:
+            return None
+        info = ServiceInfo(
+            "gobblerd", __version__, self._url, self._staging.path, self._config.registry
+        )
+        app = make_app(
+            self._spool, self._browser, info, self._config.prefix, self.problems, self._document
+        )
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await runner.setup()
+        await web.TCPSite(runner, self._config.host, self._config.port, backlog=1024).start()
+        return runner
+
+    def _begin(self) -> None:
+        """Mend what a crash left, then begin to take requests; in a thread, while HTTP answers already."""
+        try:
+            discarded = self._registry.recovery.discard_uncommitted()
+            left = self._mend()
+            log.info("recovered", discarded=discarded, unfinished=left)
+            self._spool.start()
+            self._workers.start()
+            self._watcher.start()
+            self._schedule.start()
+        except Exception:  # nothing can be served: say why, and end
+            log.exception("cannot begin to serve")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        self._state = "serving"
+        self._began.set()
+        self._notifier.ready(f"serving {self._staging.path}")
+        log.info(
+            "serving",
+            staging=self._staging.path,
+            registry=self._config.registry,
+            url=self._url if self._config.port else None,
+            watch=self._watcher.mode,
+            watch_reason=self._watcher.reason,
+        )
+
+    def _mend(self) -> int:
+        return self._registry.recovery.mend(self._spool.deliver, self._consume)
+
+    def _consume(self, record: Record) -> None:
+        if record.consume is not None:
+            listing = layout.join(self._registry.root, layout.TRANSACTIONS, record.id, record.consume.slot)
+            consume_listed(self._staging.fd, record.consume.source, record.consume.inode, listing)
+
+    # -- housekeeping ----------------------------------------------------------------------------------
+
+    async def _keep_house(self) -> None:
+        """Write the status, mend unfinished changes, feed the watchdog: what hangs here is starved by it."""
+        loop = asyncio.get_running_loop()
+        interval = min(STATUS_INTERVAL, self._notifier.watchdog_interval or STATUS_INTERVAL)
+        while True:
+            if await loop.run_in_executor(None, self._tend):
+                self._notifier.alive()
+            await asyncio.sleep(interval)
+
+    def _tend(self) -> bool:
+        """Do one round; tell whether the daemon makes progress."""
+        try:
+            if self._began.is_set() and self._state == "serving":
+                self._mend()
+            write_status(self._staging.responses_fd, self._document())
+        except (OSError, GobblerdError) as error:
+            log.warning("housekeeping failed", reason=str(error))
+        return not self._began.is_set() or self._workers.alive
+
+    def _document(self) -> dict[str, object]:
+        url = self._url if self._config.port else None
+        return status_document(
+            Serving(self._state, self._started, self._staging.path, self._config.registry, url),
+            Watching(self._watcher.mode, self._watcher.reason, self._watcher.alive),
+            self._spool.snapshot(),
+            self._schedule.snapshot(),
+            self.problems(),
+        )
+
+    def problems(self) -> list[str]:
+        """Say what keeps the daemon from serving; nothing if all is well."""
+        if not self._began.is_set():
+            return ["starting: what the last run left is being looked at"]
+        found = []
+        if not self._watcher.alive:
+            found.append(f"the watcher does not work: {self._watcher.reason}")
+        if not self._workers.alive:
+            found.append("a worker thread has died")
+        if not self._schedule.alive:
+            found.append("the scheduler does not run")
+        try:
+            self._registry.check_marker()
+            os.stat(layout.join(self._registry.root, layout.LOGS))
+        except (GobblerdError, OSError) as error:
+            found.append(f"the registry is not usable: {error}")
+        return found
+
+    # -- signals ---------------------------------------------------------------------------------------
+
+    def _on_hangup(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_in_executor(None, self._take_new_configuration)
+
+    def _take_new_configuration(self) -> None:
+        """Swap the configuration if all of it is valid; else keep the old one and say why."""
+        self._notifier.reloading()
+        try:
+            config = self._reload()
+        except ConfigError as error:
+            log.warning("the configuration was not reloaded", problems=str(error))
+        else:
+            waiting = changes_needing_restart(self._config, config)
+            kept = {key: getattr(self._config, key) for key in waiting}
+            self._config = config.model_copy(update=kept)
+            self._rules = rules_of(self._config)
+            if self._began.is_set():
+                self._schedule.replace(self._jobs.planned())
+            log.info("the configuration was reloaded", needs_restart=waiting)
+        self._notifier.ready(f"serving {self._staging.path}")
+
+    async def _stop(
+        self,
+        beginning: "asyncio.Future[None]",
+        housekeeping: "asyncio.Future[None]",
+        runner: web.AppRunner | None,
+    ) -> None:
+        timeout = self._config.drain_timeout
+        self._state = "draining"
+        self._notifier.stopping("finishing what was begun")
+        self._notifier.extend(timeout + 5)
+        log.info("stopping", within=timeout)
+        loop = asyncio.get_running_loop()
+        housekeeping.cancel()
+        deadline = loop.time() + timeout
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(beginning), timeout / 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(loop.run_in_executor(None, self._drain, timeout), timeout)
+        if runner is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runner.cleanup(), max(1.0, deadline - loop.time()))
+        self._leave()
+
+    def _drain(self, timeout: float) -> None:
+        began = time.monotonic()
+        self._watcher.stop()
+        self._spool.drain()
+        self._settle(began + timeout * _SHARE_OF_DRAIN)
+        self._dispatcher.stop()
+        self._registry.stop()
+        self._settle(began + timeout * 0.9)
+        self._schedule.stop(0)
+        self._registry.close()
+
+    def _settle(self, deadline: float) -> None:
+        while not self._spool.settled() and time.monotonic() < deadline:
+            time.sleep(_TICK)
+
+    def _leave(self) -> None:
+        """End the process now: a thread that hangs in the storage must not keep it."""
+        self._state = "stopped"
+        with contextlib.suppress(OSError):
+            write_status(self._staging.responses_fd, self._document())
+        log.info("stopped")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(0)

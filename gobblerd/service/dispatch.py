@@ -1,0 +1,231 @@
+"""From a claim to its answer: parse, check who asks, perform, and turn whatever happens into one response.
+
+This is the only place that turns exceptions into responses. A refusal is answered with its code and
+sentence; anything else is logged in full and answered 500 without internals.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from gobblerd.actions.action import Action, Context, Policy
+from gobblerd.domain.document import parse_object
+from gobblerd.domain.errors import GobblerdError, Kind, Plain, Stopped, Wrong, escaped
+from gobblerd.domain.messages import Claim, Outcome, Response, error_body, success_body
+from gobblerd.domain.permissions import Caller, SpoofingRule, require_spoofing
+from gobblerd.domain.times import format_time
+from gobblerd.registry.registry import Registry
+from gobblerd.registry.transaction import Origin, UnfinishedError
+from gobblerd.service.codes import STATUS
+from gobblerd.staging.directory import Staging
+from gobblerd.staging.spool import Spool
+
+log = structlog.get_logger(__name__)
+
+_SHOWN_FLAWS = 8
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The part of the configuration that decides who may do what; may change while the daemon runs."""
+
+    administrators: frozenset[str] = frozenset()
+    spoofing: Mapping[str, SpoofingRule] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+
+
+class Dispatcher:
+    """Performs claims on one registry. Thread-safe."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        staging: Staging,
+        spool: Spool,
+        actions: Mapping[str, type[Action]],
+        rules: Callable[[], Rules],
+    ) -> None:
+        self._registry = registry
+        self._staging = staging
+        self._spool = spool
+        self._actions = actions
+        self._rules = rules
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let long actions that have not committed end as soon as they look."""
+        self._stopping = True
+
+    def run(self, claim: Claim) -> None:
+        """Perform a claim, and see to it that it is answered exactly once."""
+        request = _Request(claim, format_time(self._staging.clock.now()))
+        origin = Origin(self._staging.id, lambda outcome: self._succeeded(request, outcome))
+        began = time.monotonic()
+        try:
+            outcome = self._perform(request, origin)
+            response = origin.response or self._succeeded(request, outcome)
+        except Stopped:
+            self._spool.release(claim)
+            return
+        except UnfinishedError as error:
+            log.exception("committed, but not finished yet", request=claim.name)
+            self._spool.unfinished(claim, self._failed(request, error))
+            return
+        except Exception as error:  # noqa: BLE001  # the edge: nothing may go unanswered
+            response = self._answer_to(error, request, origin)
+        self._log(request, response, time.monotonic() - began)
+        self._spool.answer(claim, response)
+        self._registry.finish(origin)
+
+    # -- performing ------------------------------------------------------------------------------------
+
+    def _perform(self, request: "_Request", origin: Origin) -> Outcome:
+        claim = request.claim
+        kind = self._actions.get(claim.action)
+        if kind is None:
+            raise Wrong("there is no action {action}", action=claim.action)
+        rules = self._rules()
+        action = self._parse(kind, request) if kind.reads_content else kind()
+        caller = _caller(claim, action, rules)
+        if kind.administrators_only:
+            caller.require_administrator(kind.name)
+        context = Context(
+            registry=self._registry,
+            caller=caller,
+            origin=origin,
+            policy=rules.policy,
+            staging_fd=self._staging.fd,
+            staging=self._staging.path,
+            progress=lambda done, total: self._progress(claim, done, total),
+        )
+        return action.perform(context)
+
+    def _parse(self, kind: type[Action], request: "_Request") -> Action:
+        document = parse_object(request.claim.body)
+        present = without_nulls(document)
+        request.ignored = tuple(unread_keys(kind, present))
+        try:
+            action = kind.model_validate(present)
+        except ValidationError as error:
+            raise Wrong("{flaws}", flaws=Plain(_flaws(error))) from None
+        request.place = "/".join(str(present[k]) for k in ("project", "asset", "version") if k in present)
+        return action
+
+    def _progress(self, claim: Claim, done: int, total: int) -> None:
+        if self._stopping:
+            raise Stopped
+        self._spool.report_progress(claim.name, done, total)
+
+    # -- answering -------------------------------------------------------------------------------------
+
+    def _answer_to(self, error: Exception, request: "_Request", origin: Origin) -> Response:
+        if origin.applied and origin.response is not None:  # the change is done, whatever failed after it
+            log.error("failed after the commit", request=request.claim.name, exc_info=error)
+            return origin.response
+        if isinstance(error, GobblerdError):
+            if error.kind is Kind.FAULT:
+                log.error("fault", request=request.claim.name, exc_info=error)
+            return self._failed(request, error)
+        log.error("request failed", request=request.claim.name, exc_info=error)
+        return self._response(request, 500, error_body(_sentence(error)))
+
+    def _succeeded(self, request: "_Request", outcome: Outcome) -> Response:
+        return self._response(request, 200, success_body(outcome))
+
+    def _failed(self, request: "_Request", error: GobblerdError) -> Response:
+        return self._response(request, STATUS[error.kind], error_body(error.reason, error.details()))
+
+    def _response(self, request: "_Request", code: int, body: dict[str, Any]) -> Response:
+        claim = request.claim
+        finished = format_time(self._staging.clock.now())
+        return Response(
+            claim.identity, claim.action, claim.user, code, body, request.started, finished, request.ignored
+        )
+
+    def _log(self, request: "_Request", response: Response, seconds: float) -> None:
+        facts = {"reason": response.body["reason"]} if "reason" in response.body else {}
+        log.info(
+            "answered",
+            request=request.claim.name,
+            user=request.claim.user,
+            action=request.claim.action,
+            project=request.place.partition("/")[0],
+            place=request.place,
+            code=response.code,
+            seconds=round(seconds, 4),
+            **facts,
+        )
+
+
+@dataclass
+class _Request:
+    """What is learnt of a claim while it is performed."""
+
+    claim: Claim
+    started: str
+    ignored: tuple[str, ...] = ()
+    place: str = ""
+
+
+def _caller(claim: Claim, action: Action, rules: Rules) -> Caller:
+    spoofed = getattr(action, "spoof", None)
+    if spoofed is not None:
+        require_spoofing(rules.spoofing, claim.user, spoofed)
+    user = claim.user if spoofed is None else spoofed
+    return Caller(claim.uid, claim.user, user, user in rules.administrators)
+
+
+def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document without keys whose value is null, which mean absence, at any depth."""
+    return {key: _without_nulls(value) for key, value in document.items() if value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return without_nulls(value)
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def unread_keys(model: type[BaseModel], document: Mapping[str, Any], base: str = "") -> Iterator[str]:
+    """Yield the keys that no field reads, as paths such as `permissions.uploaders.0.untl`."""
+    for key, value in document.items():
+        path = f"{base}{key}"
+        if key not in model.model_fields:
+            yield path
+            continue
+        below = _model_of(model.model_fields[key].annotation)
+        if below is not None:
+            for place, each in enumerate(value) if isinstance(value, list) else [("", value)]:
+                if isinstance(each, dict):
+                    yield from unread_keys(below, each, f"{path}.{place}." if place != "" else f"{path}.")
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_of(argument)) is not None:
+            return found
+    return None
+
+
+def _flaws(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and how."""
+    flaws = [
+        f"{escaped('.'.join(map(str, each['loc']))) or 'the document'}: {escaped(each['msg'])}"
+        for each in error.errors(include_url=False, include_input=False)
+    ]
+    more = f"; and {len(flaws) - _SHOWN_FLAWS} more" if len(flaws) > _SHOWN_FLAWS else ""
+    return "; ".join(flaws[:_SHOWN_FLAWS]) + more
+
+
+def _sentence(error: Exception) -> str:
+    """Say what a user may know of an unexpected error: the storage's word, or nothing."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the daemon's storage failed: {os.strerror(error.errno)}; nothing was changed"
+    return "the daemon failed to perform this request; its log says why"
