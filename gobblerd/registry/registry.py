@@ -8,13 +8,12 @@ staging a transaction needs no lock, only its commit does.
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from gobblerd.domain.errors import Absent, Busy, Fault, Plain
+from gobblerd.domain.errors import Absent, Busy, Plain
 from gobblerd.domain.names import ROOT, Address, check_name
 from gobblerd.domain.permissions import NOBODY, Rights
 from gobblerd.registry import layout
@@ -31,6 +30,7 @@ from gobblerd.registry.locks import (
 )
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.places import Allow, Place, anybody
+from gobblerd.registry.probe import RenameProbe
 from gobblerd.registry.record import read_record
 from gobblerd.registry.recovery import Recovery
 from gobblerd.registry.transaction import Origin, Transaction, make_transactions
@@ -62,17 +62,16 @@ class Registry:
         self.clock = FileClock(probe, ready=lambda: make_transactions(root))
         self.recovery = Recovery(self.disk, self.locks, staging)
         self._require_marker = require_marker
-        self._probed: set[str] = set()
-        self._probing = threading.Lock()
+        self._probe = RenameProbe(root, staging)
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="remover")
 
     def stop(self) -> None:
         """Let those who wait for a lock give up, so that the daemon can end."""
         self.locks.stop()
 
-    def close(self) -> None:
-        """Leave trees that are still to be removed to the next start."""
-        self._remover.shutdown(wait=False, cancel_futures=True)
+    def close(self, *, wait: bool = False) -> None:
+        """Leave trees that are still to be removed to the next start, or `wait` for their removal."""
+        self._remover.shutdown(wait=wait, cancel_futures=not wait)
 
     # -- the three verbs -------------------------------------------------------------------------------
 
@@ -154,6 +153,11 @@ class Registry:
         """Lock a place that is about to appear, by its staged directory."""
         self.locks.seize(held, place, staged)
 
+    def clean_up(self) -> int:
+        """Remove what this staging directory's daemon left uncommitted when it died; return how many."""
+        self._probe.clear()
+        return self.recovery.discard_uncommitted()
+
     # -- transactions ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -212,29 +216,8 @@ class Registry:
             )
 
     def check_renames(self, place: Address) -> None:
-        """Rename a probe into the project once, before the first commit in it.
-
-        Across project quotas or filesets of one filesystem, rename gives EXDEV; that must be known before.
-        """
-        with self._probing:
-            if place.project in self._probed:
-                return
-            project = place.project if self.metadata.has(place.of_project()) else ""
-            probe = layout.join(self.root, layout.STATE, f"probe-{self.staging or 'jobs'}")
-            target = layout.join(self.root, project, f"..probe-{self.staging or 'jobs'}")
-            make_transactions(self.root)
-            try:
-                with open(probe, "wb"):
-                    pass
-                os.rename(probe, target)
-                os.unlink(target)
-            except OSError as error:
-                raise Fault(
-                    "nothing can be renamed from the registry's ..transactions into {project}: {error}",
-                    project=project or "the registry",
-                    error=Plain(error.strerror or "unknown"),
-                ) from error
-            self._probed.add(place.project)
+        """Fault unless the transaction's directory and the place are on one filesystem."""
+        self._probe.check(place.project if self.metadata.has(place.of_project()) else "")
 
 
 def absent(place: Address) -> Absent:

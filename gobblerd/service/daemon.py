@@ -187,7 +187,7 @@ class Daemon:
     def _begin(self) -> None:
         """Mend what a crash left, then begin to take requests; in a thread, while HTTP answers already."""
         try:
-            discarded = self._registry.recovery.discard_uncommitted()
+            discarded = self._registry.clean_up()
             left = self._mend()
             log.info("recovered", discarded=discarded, unfinished=left)
             self._spool.start()

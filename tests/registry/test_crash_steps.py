@@ -1,0 +1,223 @@
+"""Every mutating step of every action is a moment at which the daemon may be killed.
+
+A forked child performs the action and kills itself before its n-th change of the disk (seen by an audit
+hook); the parent then starts as a daemon would. The registry must be as before or as after, whichever the
+delivered response says, and nothing may be left over. Recovery is killed at each of its steps too.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import Bench
+from support.checker import audit
+
+from gobblerd.domain.messages import Response
+from gobblerd.registry.consume import consume_listed
+from gobblerd.registry.record import Record
+
+MUTATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+def die_before(step: int) -> None:
+    """Kill this process before its `step`-th change of the disk."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event in MUTATIONS or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        ):
+            seen += 1
+            if seen == step:
+                os._exit(9)
+
+    sys.addaudithook(hook)
+
+
+def in_child(work: Callable[[], Any], step: int) -> bool:
+    """Do `work` in a forked child that dies before its `step`-th change; tell whether it got to the end."""
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            die_before(step)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in {0, 9}, "the child failed by itself"
+    return code == 0
+
+
+def start_again(bench: Bench) -> list[Response]:
+    """Do what a daemon does at its start; return the responses that it delivers."""
+    delivered: list[Response] = []
+
+    def consume(record: Record) -> None:
+        assert record.consume is not None
+        listing = f"{bench.root}/..transactions/{record.id}/{record.consume.slot}"
+        consume_listed(bench.staging_fd, record.consume.source, record.consume.inode, listing)
+
+    registry = bench.open_registry()
+    registry.clean_up()
+    assert registry.recovery.mend(delivered.append, consume) == 0
+    registry.close()
+    return delivered
+
+
+FILES: dict[str, Any] = {
+    "a": b"alpha",
+    "d/b": b"beta",
+    "d/empty": None,
+    "link": ("link", "d/b"),
+    "big": b"x" * 70_000,
+}
+
+
+def prepare(bench: Bench) -> None:
+    bench.run("create_project", project="p")
+    bench.upload("p/a/1", FILES)
+    bench.upload("p/a/2", {**FILES, "new": b"new"})
+    bench.upload("p/a/3", {"three": b"three"}, on_probation=True)
+    bench.upload("p/b/1", {"l": ("link", str(bench.root / "p/a/1/a")), "own": b"own"})
+    bench.source("next", {**FILES, "more": b"more"})
+
+
+ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "create_project": ("create_project", {"project": "q"}),
+    "upload": ("upload", {"project": "p", "asset": "a", "version": "4", "source": "next"}),
+    "upload to a new asset": ("upload", {"project": "p", "asset": "c", "version": "1", "source": "next"}),
+    "upload and consume": (
+        "upload",
+        {"project": "p", "asset": "a", "version": "4", "source": "next", "consume": True},
+    ),
+    "set_permissions": ("set_permissions", {"project": "p", "permissions": {"owners": ["x"]}}),
+    "asset permissions": (
+        "set_permissions",
+        {"project": "p", "asset": "z", "permissions": {"owners": ["x"]}},
+    ),
+    "approve": ("approve_probation", {"project": "p", "asset": "a", "version": "3"}),
+    "reject": ("reject_probation", {"project": "p", "asset": "a", "version": "3"}),
+    "delete_version": ("delete_version", {"project": "p", "asset": "a", "version": "2"}),
+    "delete_asset": ("delete_asset", {"project": "p", "asset": "b"}),
+    "delete_project": ("delete_project", {"project": "p"}),
+    "refresh_usage": ("refresh_usage", {"project": "p"}),
+    "refresh_latest": ("refresh_latest", {"project": "p", "asset": "a"}),
+    "set_quota": ("set_quota", {"project": "p", "baseline": 7}),
+    "reroute": ("reroute_links", {"to_delete": [{"project": "p", "asset": "a"}]}),
+    "reindex": ("reindex_version", {"project": "p", "asset": "b", "version": "1"}),
+}
+
+
+class Arena:
+    """A prepared registry that can be had afresh, as often as needed."""
+
+    def __init__(self, base: Path) -> None:
+        self._template = base / "template"
+        self._template.mkdir()
+        self._base = base / "bench"
+        self._base.mkdir()
+        first = Bench(self._base)
+        prepare(first)
+        first.close()
+        shutil.rmtree(self._template)
+        shutil.copytree(self._base, self._template, symlinks=True)
+
+    def fresh(self) -> Bench:
+        shutil.rmtree(self._base)
+        shutil.copytree(self._template, self._base, symlinks=True)
+        return Bench(self._base)
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Iterator[Arena]:
+    return Arena(tmp_path)
+
+
+def sources(bench: Bench) -> set[str]:
+    return {str(path.relative_to(bench.staging)) for path in bench.staging.rglob("*") if path.is_file()}
+
+
+def check(bench: Bench, before: dict[str, str], after: dict[str, str], delivered: list[Response]) -> None:
+    found = bench.snapshot()
+    if delivered:
+        assert [r.code for r in delivered] == [200]
+        assert found == after
+    else:
+        assert found == before or found == after, set(found.items()) ^ set(before.items())
+    assert audit(str(bench.root)) == []
+
+
+@pytest.mark.parametrize("case", ACTIONS)
+def test_a_kill_at_any_step_leaves_before_or_after(case: str, arena: Arena) -> None:
+    """All or nothing, one truthful response, nothing left over; source intact unless consumed by a success."""
+    action, fields = ACTIONS[case]
+    bench = arena.fresh()
+    before, sources_before = bench.snapshot(), sources(bench)
+    bench.run(action, **fields)
+    after, sources_after = bench.snapshot(), sources(bench)
+    bench.close()
+    answered_by_recovery = 0
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        finished = in_child(lambda bench=bench: bench.run(action, finish=False, **fields), step)
+        delivered = start_again(bench)
+        check(bench, before, after, delivered)
+        answered_by_recovery += bool(delivered)
+        if not delivered:
+            assert sources(bench) == sources_before
+            assert bench.snapshot() == before
+        elif fields.get("consume"):
+            assert sources(bench) == sources_after
+        bench.close()
+        if finished:
+            break
+    else:
+        pytest.fail("the action never came to its end")
+    assert answered_by_recovery >= 1  # kills between commit and answer were among them
+    assert step > 5
+
+
+@pytest.mark.parametrize(
+    "case", ["upload and consume", "upload to a new asset", "delete_version", "reroute", "approve"]
+)
+def test_recovery_survives_a_kill_at_any_of_its_steps(case: str, arena: Arena) -> None:
+    """A crash during recovery is recovered from; the last kill before `applied` leaves most to be done."""
+    action, fields = ACTIONS[case]
+    bench = arena.fresh()
+    before = bench.snapshot()
+    bench.run(action, **fields)
+    after = bench.snapshot()
+    bench.close()
+    crash = first_committed_step(arena, action, fields)
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        in_child(lambda bench=bench: bench.run(action, finish=False, **fields), crash)
+        assert os.listdir(bench.root / "..transactions/committed")
+        finished = in_child(lambda bench=bench: start_again(bench), step)
+        delivered = start_again(bench)
+        check(bench, before, after, delivered)
+        assert bench.snapshot() == after
+        bench.close()
+        if finished:
+            break
+    assert step > 3
+
+
+def first_committed_step(arena: Arena, action: str, fields: dict[str, Any]) -> int:
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        in_child(lambda bench=bench: bench.run(action, finish=False, **fields), step)
+        committed = os.listdir(bench.root / "..transactions/committed")
+        bench.close()
+        if committed:
+            return step
+    raise AssertionError("never committed")
