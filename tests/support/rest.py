@@ -1,0 +1,168 @@
+"""A REST API on the loopback over a real registry and a spool of our own, and a client that asks verbatim.
+
+`http.client` sends paths and headers as they are: no normalisation, no redirects, no decoding.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from gobblerd.domain.errors import Wrong
+from gobblerd.domain.messages import Identity, Response
+from gobblerd.registry.browse import Browser
+from gobblerd.service.rest import Patience, ServiceInfo, make_app
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+INFO = ServiceInfo("gobblerd", "0.1.0", "https://example.org/gobblerd", "/staging/", "/registry/./r")
+IMPATIENT = Patience(total=0.05, first=0.01, most=0.02)
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Progress(NamedTuple):
+    state: str
+    ahead: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+def response_of(name: str, code: int = 200, **body: Any) -> Response:
+    status = "SUCCESS" if code == 200 else "ERROR"
+    times = ("2026-11-20T10:37:45Z", "2026-11-20T10:37:46Z")
+    return Response(
+        Identity(name, 1, 2, 3), "health_check", "alice", code, {"status": status, **body}, *times
+    )
+
+
+@dataclass
+class FakeSpool:
+    """As much of a spool as REST sees; `posted` and `files` say what it was asked for, and what is there."""
+
+    files: dict[str, Future[Response]] = field(default_factory=dict)
+    recorded: dict[str, Response] = field(default_factory=dict)
+    running: dict[str, Progress] = field(default_factory=dict)
+    posted: list[str] = field(default_factory=list)
+    unseen: int = 0  # how many times a file is not visible yet
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def post(self, name: str) -> Future[Response] | None:
+        self.posted.append(name)
+        self.asked.set()
+        if not name.startswith("request-") or "/" in name:
+            raise Wrong("{name} is no name", name=name)
+        if len(self.posted) <= self.unseen:
+            return None
+        return self.files.get(name)
+
+    def response(self, name: str) -> Response | None:
+        return self.recorded.get(name)
+
+    def progress(self, name: str) -> Progress | None:
+        return self.running.get(name)
+
+    def answered(self, response: Response) -> str:
+        future: Future[Response] = Future()
+        future.set_result(response)
+        self.files[response.identity.name] = future
+        return response.identity.name
+
+
+@dataclass
+class Server:
+    """A running API; `problems` is what its health check finds."""
+
+    port: int
+    spool: FakeSpool
+    problems: list[str]
+    app: web.Application
+
+    def ask(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] = NOTHING, body: bytes | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            return ask_on(connection, path, method, headers, body)
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+
+def ask_on(
+    connection: http.client.HTTPConnection,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] = NOTHING,
+    body: bytes | None = None,
+) -> Answer:
+    connection.request(method, path, body=body, headers=dict(headers))
+    answer = connection.getresponse()
+    return Answer(answer.status, answer.headers, answer.read())
+
+
+class _Running(NamedTuple):
+    port: int
+    stop: Callable[[], None]
+
+
+async def _serve(app: web.Application, started: Future[_Running]) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        started.set_result(_Running(runner.addresses[0][1], lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)  # for the thread that waits
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def serving(
+    registry: str, *whitelist: str, prefix: str = "", browser: Browser | None = None
+) -> Iterator[Server]:
+    """Serve the registry until the block ends."""
+    spool, problems = FakeSpool(), list[str]()
+    browser = browser or Browser(registry, lambda: whitelist)
+    app = make_app(spool, browser, INFO, prefix, lambda: problems, dict, patience=IMPATIENT)
+    started: Future[_Running] = Future()
+    thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))
+    thread.start()
+    try:
+        running = started.result(timeout=10)
+        yield Server(running.port, spool, problems, app)
+        running.stop()
+    except BaseException:
+        if started.done() and started.exception() is None:
+            started.result().stop()
+        raise
+    finally:
+        thread.join(timeout=10)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
