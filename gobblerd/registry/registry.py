@@ -192,6 +192,11 @@ class Registry:
             finally:
                 self.recovery.abandon(transaction.id)
 
+    def leave(self, origin: Origin) -> None:
+        """Leave what was applied for `origin` to recovery: its response is not durable yet."""
+        while origin.applied:
+            self.recovery.abandon(origin.applied.pop().id)
+
     def _finish(self, transaction: Transaction) -> None:
         applied = layout.join(self.root, layout.APPLIED, transaction.id)
         record = read_record(applied)

@@ -179,7 +179,9 @@ class Daemon:
         app = make_app(
             self._spool, self._browser, info, self._config.prefix, self.problems, self._document
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False
+        )
         await runner.setup()
         await web.TCPSite(runner, self._config.host, self._config.port, backlog=1024).start()
         return runner

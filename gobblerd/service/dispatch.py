@@ -79,8 +79,10 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # the edge: nothing may go unanswered
             response = self._answer_to(error, request, origin)
         self._log(request, response, time.monotonic() - began)
-        self._spool.answer(claim, response)
-        self._registry.finish(origin)
+        if self._spool.answer(claim, response):
+            self._registry.finish(origin)
+        else:
+            self._registry.leave(origin)
 
     # -- performing ------------------------------------------------------------------------------------
 

@@ -1,0 +1,130 @@
+"""The scheduled jobs: they mend what is wrong, leave the rest alone, and say what they did."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import Bench
+from support.checker import audit
+
+from gobblerd.service.config import Config
+from gobblerd.service.jobs import Jobs
+from gobblerd.staging.directory import Staging
+from gobblerd.staging.spool import PurgeAges, PurgeCounts
+from gobblerd.storage.files import Durability
+
+DAY = 86400
+
+
+class FakeSpool:
+    def __init__(self) -> None:
+        self.ages: PurgeAges | None = None
+
+    def purge(self, now: int, ages: PurgeAges) -> PurgeCounts:
+        self.ages = ages
+        return PurgeCounts(requests=3)
+
+
+class Room:
+    def __init__(self, base: Path) -> None:
+        self.bench = Bench(base)
+        self.staging = Staging.open(str(self.bench.staging), Durability.FULL)
+        self.spool = FakeSpool()
+        self.settings: dict[str, Any] = {}
+
+    @property
+    def jobs(self) -> Jobs:
+        config = Config(staging=str(self.bench.staging), registry=str(self.bench.root), **self.settings)
+        return Jobs(self.bench.registry, self.staging, self.spool, lambda: config)  # type: ignore[arg-type]  # a fake
+
+    def close(self) -> None:
+        self.bench.close()
+        self.staging.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(tmp_path)
+    for project in ("p", "q"):
+        made.bench.run("create_project", project=project)
+        made.bench.upload(f"{project}/a/1", {"f": b"one"})
+        made.bench.upload(f"{project}/a/2", {"f": b"two two"})
+    yield made
+    made.close()
+
+
+def mtimes(root: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in root.rglob("..usage")} | {
+        str(p): p.stat().st_mtime_ns for p in root.rglob("..latest")
+    }
+
+
+def test_a_registry_in_order_is_not_touched(room: Room) -> None:
+    """Reading is all that it costs."""
+    before = mtimes(room.bench.root)
+    assert room.jobs.refresh_usage().facts == {"mended": {}, "failed": []}
+    assert room.jobs.refresh_latest().facts == {"mended": [], "failed": []}
+    assert mtimes(room.bench.root) == before
+
+
+def test_wrong_usage_is_mended_and_reported(room: Room) -> None:
+    """By how much it was wrong is said."""
+    (room.bench.root / "q/..usage").write_text('{"total": 1}')
+    assert room.jobs.refresh_usage().facts == {"mended": {"q": 9}, "failed": []}
+    assert json.loads((room.bench.root / "q/..usage").read_bytes()) == {"total": 10}
+    assert audit(str(room.bench.root)) == []
+
+
+def test_one_damaged_project_does_not_stop_the_others(room: Room) -> None:
+    """It is reported as failed."""
+    (room.bench.root / "p/a/1/..manifest").write_text("{")
+    (room.bench.root / "q/..usage").write_text('{"total": 1}')
+    assert room.jobs.refresh_usage().facts == {"mended": {"q": 9}, "failed": ["p"]}
+
+
+def test_wrong_latest_is_mended(room: Room) -> None:
+    """Also where it is missing."""
+    (room.bench.root / "p/a/..latest").write_text('{"version": "1"}')
+    (room.bench.root / "q/a/..latest").unlink()
+    assert room.jobs.refresh_latest().facts == {"mended": ["p/a", "q/a"], "failed": []}
+    assert audit(str(room.bench.root)) == []
+
+
+def test_probation_expires_by_upload_finish(room: Room) -> None:
+    """Only versions on probation, only old ones, and only if that is configured."""
+    for version in ("3", "4"):
+        room.bench.upload(f"p/a/{version}", {"g": version.encode()}, on_probation=True)
+    path = room.bench.root / "p/a/3/..summary"
+    summary = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**summary, "upload_finish": "2020-01-01T00:00:00Z"}))
+    assert room.jobs.expire_probation().facts == {"expired": []}
+    room.settings["probation_days"] = 30.0
+    assert room.jobs.expire_probation().facts == {"expired": ["p/a/3"]}
+    assert sorted(p.name for p in (room.bench.root / "p/a").glob("[!.]*")) == ["1", "2", "4"]
+    room.bench.registry.close(wait=True)
+    assert audit(str(room.bench.root)) == []
+
+
+def test_purge_removes_old_events_and_asks_the_spool(room: Room) -> None:
+    """Each kind by its own age."""
+    logs = room.bench.root / "..logs"
+    old = logs / "2020-01-01T00:00:00Z_123456"
+    old.write_text('{"type": "delete-project", "project": "x"}')
+    os.utime(old, (time.time() - 8 * DAY, time.time() - 8 * DAY))
+    kept = len(list(logs.iterdir())) - 1
+    room.settings["purge_uploads_days"] = 2.0
+    facts = room.jobs.purge().facts
+    assert (facts["events"], facts["requests"], facts["transactions"]) == (1, 3, 0)
+    assert len(list(logs.iterdir())) == kept
+    assert room.spool.ages == PurgeAges(7 * DAY, DAY, 2 * DAY)
+
+
+def test_planned_follows_the_configuration(room: Room) -> None:
+    """Four jobs, each with its own time."""
+    room.settings["schedule_purge"] = "off"
+    assert {job.name: job.when for job in room.jobs.planned()}["purge"] == "off"
+    assert len(room.jobs.planned()) == 4
