@@ -30,6 +30,7 @@ from gobblerd.registry.record import Record
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
+from gobblerd.service import logs
 from gobblerd.service.config import Config, changes_needing_restart
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.jobs import Jobs
@@ -286,6 +287,7 @@ class Daemon:
             kept = {key: getattr(self._config, key) for key in waiting}
             self._config = config.model_copy(update=kept)
             self._rules = rules_of(self._config)
+            logs.configure(self._config.log_level)
             if self._began.is_set():
                 self._schedule.replace(self._jobs.planned())
             log.info("the configuration was reloaded", needs_restart=waiting)

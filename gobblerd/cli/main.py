@@ -1,0 +1,58 @@
+"""The `gobblerd` command: finds the subcommand, and passes for the Go service where it is started like it.
+
+Imports click only: each subcommand's module, and what it needs, is imported when it is asked for.
+"""
+
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from gobblerd import __version__
+from gobblerd.cli.go_options import is_go_option
+
+_COMMANDS: Mapping[str, str] = {
+    "serve": "gobblerd.cli.serve",
+    "init": "gobblerd.cli.init",
+    "check-config": "gobblerd.cli.check_config",
+    "recover": "gobblerd.cli.recover",
+    "demo": "gobblerd.cli.demo",
+    "status": "gobblerd.cli.status",
+}
+
+
+class _Group(click.Group):
+    """Knows its subcommands by name only until one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of need."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import a subcommand."""
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the Go service's options without a subcommand for `serve`."""
+        if args and is_go_option(args[0]):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gobblerd")
+def command() -> None:
+    """Keep a registry of versioned data on a shared filesystem, fed by dropped request files."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    command(prog_name="gobblerd")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""`gobblerd serve`: read the configuration, then be the daemon until it is told to stop."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from gobblerd.cli.settings import GoCommand, config_option, given, load_or_exit, setting_options
+from gobblerd.service.config import Config, load
+
+UMASK = 0o022  # what the registry's modes (0755, 0644) are made under, whatever we were started with
+
+
+@click.command(
+    "serve",
+    cls=GoCommand,
+    params=[config_option(), *setting_options()],
+    epilog="The Go service's options are understood too: -staging -registry -port -prefix -admin -whitelist "
+    "-spoof -probation -concurrency.",
+)
+def command(config_file: str | None, **values: Any) -> None:
+    """Serve a staging directory and a registry."""
+    options = given(values)
+    config = load_or_exit(config_file, options)
+    _require_directories(config)
+    os.umask(UMASK)
+    from gobblerd.service import logs  # noqa: PLC0415 - a wrong configuration is told sooner without it
+
+    logs.configure(config.log_level)
+    from gobblerd.service.daemon import Daemon  # noqa: PLC0415 - as above
+
+    file = os.path.abspath(config_file) if config_file else None
+    sys.exit(Daemon(config, lambda: load(file, options)).run())
+
+
+def _require_directories(config: Config) -> None:
+    """Exit with 1 unless both directories are there; they are never made here."""
+    for what, path in (("staging", config.staging), ("registry", config.registry)):
+        if not os.path.isdir(path):
+            what_it_is = "is not a directory" if os.path.lexists(path) else "is not there"
+            click.echo(
+                f"gobblerd: the {what} directory {path} {what_it_is}; mount it, or make both with "
+                f"`gobblerd init {config.staging} {config.registry}`",
+                err=True,
+            )
+            sys.exit(1)

@@ -1,0 +1,121 @@
+"""`gobblerd status`: what the daemon of a staging directory is doing, from what it writes there."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from gobblerd.domain.errors import escaped
+from gobblerd.service.status import Reading, read_status
+
+_EXIT_NOT_RUNNING = 3
+_RECENT = 10
+_LABEL = 16  # columns
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@click.command("status")
+@click.argument("staging", type=click.Path(), required=False)
+@click.option("--config", "config_file", metavar="FILE", help="Take the staging directory from here.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def command(staging: str | None, config_file: str | None, *, as_json: bool) -> None:
+    """Show the queue, recent requests and schedules of the daemon of STAGING; exit code 3 if none runs."""
+    path = os.path.abspath(staging) if staging else _configured(config_file)
+    try:
+        reading = read_status(path)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    if as_json:
+        shown = {"alive": reading.alive, "age": reading.age, "status": reading.document}
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        click.echo("\n".join(escaped(line) for line in lines(path, reading)))
+    if not reading.alive:
+        sys.exit(_EXIT_NOT_RUNNING)
+
+
+def _configured(config_file: str | None) -> str:
+    from gobblerd.cli.settings import load_or_exit  # noqa: PLC0415 - 170 ms that a named directory does not need
+    from gobblerd.service.settings import FILE_VARIABLE  # noqa: PLC0415 - as above
+
+    file = config_file or os.environ.get(FILE_VARIABLE)
+    if file is None:
+        raise click.UsageError("name the staging directory, or the configuration with --config")
+    return load_or_exit(file, {}).staging
+
+
+def lines(staging: str, reading: Reading) -> Iterator[str]:
+    """Yield the status for people to read."""
+    document = reading.document
+    if document is None:
+        known = "its status cannot be read yet" if reading.alive else "and none has left a status"
+        yield f"{'a' if reading.alive else 'no'} daemon serves {staging}, {known}"
+        return
+    state = document.get("state", "?") if reading.alive else "not running"
+    yield (
+        f"gobblerd {document.get('version')} is {state} "
+        f"(pid {document.get('pid')} on {document.get('host')}, started {document.get('started')})"
+    )
+    yield _line("status", f"written {duration(reading.age)} ago")
+    for key in ("staging", "registry", "url"):
+        yield _line(key, document.get(key) or "-")
+    watch = _mapping(document.get("watch"))
+    dead = "" if watch.get("alive") else " (DEAD)"
+    yield _line("watching", f"{watch.get('mode')}: {watch.get('reason')}{dead}")
+    for problem in document.get("problems") or []:
+        yield _line("PROBLEM", problem)
+    yield from _spool(_mapping(document.get("spool")))
+    yield from _schedules(document.get("schedules") or [])
+
+
+def _line(label: str, value: object) -> str:
+    return f"{label:<{_LABEL}}{value}"
+
+
+def _spool(spool: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in spool.items():
+        if not isinstance(value, list | tuple):
+            yield _line(key.replace("_", " "), _fact(value))
+    recent = spool.get("recent") or []
+    if recent:
+        yield "recent requests:"
+        for request in list(recent)[-_RECENT:]:
+            yield "  " + "  ".join(_fact(value) for value in _mapping(request).values())
+
+
+def _schedules(schedules: list[Any]) -> Iterator[str]:
+    if schedules:
+        yield "schedules:"
+    for schedule in map(_mapping, schedules):
+        last = _mapping(schedule.get("last"))
+        outcome = (
+            f"last {last.get('outcome')} {last.get('finish') or last.get('start')}" if last else "never run"
+        )
+        reason = f" ({last['reason']})" if last.get("reason") else ""
+        now = "running, " if schedule.get("running") else ""
+        yield (
+            f"  {schedule.get('name')}: {now}next {schedule.get('next_run') or 'never'}, {outcome}{reason}"
+        )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items())
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its greatest fitting unit."""
+    if seconds is None:
+        return "?"
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,336 @@
+"""The configuration: every setting, its default and unit, and what is refused.
+
+`load` reads it (see settings.py for the sources); config.example.toml shows every key. The values never
+change: a reload (SIGHUP) makes a new Config, and `changes_needing_restart` says what of it must wait.
+Known limits: cron expressions are checked by APScheduler, which costs some 40 ms of start-up when one is
+configured; whether directories exist is for whoever opens them to find out.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gobblerd.domain.permissions import SpoofingRule
+from gobblerd.service.go_files import (
+    SpoofFile,
+    WhitelistFile,
+    checked_name,
+    cleaned,
+    read_spoofing,
+    read_whitelist,
+    spoofing_rule,
+)
+from gobblerd.service.settings import ConfigError, Gathered, Problem, gather, option_of, variable_of
+from gobblerd.service.when import parse_when
+from gobblerd.storage.files import Durability
+
+DAY = 86400
+GIGABYTE = 1_000_000_000
+MEBIBYTE = 1 << 20
+_PREFIX = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", re.ASCII)
+
+
+def _absolute(path: str) -> str:
+    if not os.path.isabs(path):
+        raise ValueError(f"should be an absolute path, not {path!r}")
+    if "\0" in path:
+        raise ValueError("holds a NUL character")
+    return cleaned(path)
+
+
+def _prefix(text: str) -> str:
+    bare = text.strip("/")
+    if bare and (not _PREFIX.fullmatch(bare) or {".", ".."} & set(bare.split("/"))):
+        raise ValueError(f"should be a plain path such as /api/v2, not {text!r}")
+    return f"/{bare}" if bare else ""
+
+
+def _schedule(value: object) -> object:
+    """Take a number for the text that it is."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _checked_schedule(text: str) -> str:
+    parse_when(text)
+    return text
+
+
+def _file_path(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"should be a path, not {value!r}")  # noqa: TRY004 - pydantic reports ValueErrors only
+    return _absolute(value)
+
+
+def _whitelist_file(value: object) -> WhitelistFile | None:
+    if value is None or isinstance(value, WhitelistFile):
+        return value
+    if value == "":  # as the Go service has it: none
+        return None
+    return read_whitelist(_file_path(value))
+
+
+def _spoof_file(value: object) -> SpoofFile | None:
+    if value is None or isinstance(value, SpoofFile):
+        return value
+    if value == "":  # as above
+        return None
+    return read_spoofing(_file_path(value))
+
+
+def _rules(value: object) -> dict[str, SpoofingRule]:
+    if not isinstance(value, Mapping):
+        raise ValueError("should be a table of lists: spoofer = [user, ...]")  # noqa: TRY004 - as above
+    return {checked_name(spoofer): _rule(spoofer, users) for spoofer, users in value.items()}
+
+
+def _rule(spoofer: str, users: object) -> SpoofingRule:
+    if isinstance(users, SpoofingRule):
+        return users
+    if not isinstance(users, list | tuple) or not all(isinstance(user, str) for user in users):
+        raise ValueError(f"{spoofer}: should be a list of user names, not {users!r}")
+    return spoofing_rule(users)
+
+
+Directory = Annotated[str, AfterValidator(_absolute)]
+User = Annotated[str, AfterValidator(checked_name)]
+Schedule = Annotated[str, BeforeValidator(_schedule), AfterValidator(_checked_schedule)]
+
+
+def _setting(default: Any, description: str, unit: str = "", *, restart: bool = False, **limits: Any) -> Any:
+    """Describe a setting: its default, what it means, its unit, whether a change needs a restart."""
+    extra: dict[str, Any] = {"unit": unit, "restart": restart}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+class Config(BaseSettings):
+    """The settings of one daemon. Times in seconds, sizes in bytes, where no other unit is named."""
+
+    model_config = SettingsConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    staging: Directory = _setting(..., "Staging directory, where users drop requests.", restart=True)
+    registry: Directory = _setting(..., "Registry directory, written by gobblerd alone.", restart=True)
+    require_marker: bool = _setting(
+        default=False, description="Serve only a registry that bears the marker that `gobblerd init` writes."
+    )
+    durability: Annotated[Durability, Strict(strict=False)] = _setting(
+        Durability.FULL,
+        'What an answered request survives: "full" a power cut, "process" the death of the daemon.',
+        restart=True,
+    )
+
+    host: str = _setting("0.0.0.0", "Address that the REST API listens on.", restart=True, min_length=1)  # noqa: S104 - as the Go service; clients of pygobbler ask this address
+    port: int = _setting(8080, "Port of the REST API; 0: no REST API.", restart=True, ge=0, le=65535)
+    prefix: Annotated[str, AfterValidator(_prefix)] = _setting(
+        "", "Put before every path of the REST API.", restart=True
+    )
+
+    administrators: Annotated[tuple[User, ...], Strict(strict=False)] = _setting(
+        (), "Users who may do everything."
+    )
+    whitelist_directories: Annotated[tuple[Directory, ...], Strict(strict=False)] = _setting(
+        (), "Directories whose files uploads may keep as absolute symbolic links."
+    )
+    whitelist_file: Annotated[WhitelistFile | None, PlainValidator(_whitelist_file)] = _setting(
+        None, "More of them, one a line (the Go service's file)."
+    )
+    spoof_file: Annotated[SpoofFile | None, PlainValidator(_spoof_file)] = _setting(
+        None, "Spoofing rules, `spoofer:user,user` a line (the Go service's file)."
+    )
+    spoofing: Annotated[Mapping[str, SpoofingRule], PlainValidator(_rules)] = _setting(
+        {}, 'Whom each spoofer may act as: a list of users, or "*" for anyone less the "-user" entries.'
+    )
+
+    quota_enforced: bool = _setting(
+        default=False, description="Refuse uploads that would take a project over its quota."
+    )
+    quota_baseline: int = _setting(GIGABYTE, "Quota of a new project in its first year.", "bytes", ge=0)
+    quota_growth_rate: int = _setting(GIGABYTE, "What its quota grows by.", "bytes per year", ge=0)
+
+    watch: Literal["auto", "events", "sweep"] = _setting(
+        "auto", "How dropped requests are noticed: by events and sweeps, whichever the filesystem needs."
+    )
+    sweep_interval_local: float = _setting(30, "Time between sweeps where events are heard.", "seconds", gt=0)
+    sweep_interval_remote: float = _setting(
+        2, "Time between sweeps of a network or FUSE filesystem.", "seconds", gt=0
+    )
+
+    lock_timeout: float = _setting(600, "How long a request waits for a locked place.", "seconds", gt=0)
+    drain_timeout: float = _setting(20, "How long a stopping daemon finishes work.", "seconds", ge=0)
+    short_workers: int = _setting(
+        3, "Short requests performed at once.", "threads", restart=True, ge=1, le=1024
+    )
+    long_workers: int = _setting(
+        4, "Long requests (upload, reindex, ...) performed at once.", "threads", restart=True, ge=1, le=1024
+    )
+
+    max_request_bytes: int = _setting(4 * MEBIBYTE, "Largest request file.", "bytes", ge=1)
+    max_queued: int = _setting(
+        10_000, "Requests held in the queue; more of them stay in staging until there is room.", ge=1
+    )
+    max_queued_per_user: int = _setting(1_000, "The same of one user.", ge=1)
+    request_settle: float = _setting(
+        10, "How long an empty or unparsable request file is waited for.", "seconds", ge=0
+    )
+    write_settle: float = _setting(0.05, "Age at which a file closed in place is taken up.", "seconds", ge=0)
+    request_expiry: float = _setting(
+        DAY, "Age at which a request is not executed any more, but refused.", "seconds", gt=0
+    )
+    post_expiry: float = _setting(60, "The same for a request that only a POST announces.", "seconds", gt=0)
+
+    upload_max_files: int = _setting(1_000_000, "Most files and empty directories of an upload.", ge=1)
+    upload_max_bytes: int = _setting(0, "Most bytes of an upload; 0: no limit but the quota.", "bytes", ge=0)
+    upload_max_depth: int = _setting(256, "Deepest directory of an upload.", "levels", ge=1)
+    upload_max_path_bytes: int = _setting(
+        3072,
+        "Longest path within an upload; with project, asset and version it must fit 4095.",
+        "bytes",
+        ge=1,
+    )
+
+    purge_requests_days: float = _setting(7, "Age at which request files are removed.", "days", gt=0)
+    purge_responses_days: float = _setting(
+        1, "Age at which responses are removed whose request file is gone.", "days", gt=0
+    )
+    purge_uploads_days: float = _setting(7, "Age of abandoned upload directories.", "days", gt=0)
+    purge_logs_days: float = _setting(7, "Age of event files in ..logs.", "days", gt=0)
+    purge_transactions_days: float = _setting(
+        7, "Age at which another daemon's unfinished transactions count as abandoned.", "days", gt=0
+    )
+    probation_days: float = _setting(
+        0, "Age at which versions on probation are rejected; 0: never.", "days", ge=0
+    )
+
+    schedule_refresh_usage: Schedule = _setting(
+        "30 2 * * *", 'When usages are recomputed: cron expression, interval in seconds, or "off".'
+    )
+    schedule_refresh_latest: Schedule = _setting("0 3 * * *", "When latest versions are recomputed.")
+    schedule_purge: Schedule = _setting("3600", "When what is old is removed.")
+    schedule_expire_probation: Schedule = _setting(
+        "0 4 * * *", "When old versions on probation are rejected."
+    )
+    schedule_jitter: float = _setting(
+        60, "Each scheduled run is put off by a random time up to this.", "seconds", ge=0
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the hook's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `load` gathered, and nothing behind its back."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if conflicts := list(_conflicts(self)):
+            reasons = "; ".join(f"{key} {reason}" for key, _, reason in conflicts)
+            raise PydanticCustomError("conflict", "{reasons}", {"reasons": reasons, "conflicts": conflicts})
+        return self
+
+    @property
+    def whitelist(self) -> tuple[str, ...]:
+        """All whitelisted directories, as clean absolute paths."""
+        listed = self.whitelist_file.directories if self.whitelist_file else ()
+        return (*self.whitelist_directories, *listed)
+
+    @property
+    def spoofing_rules(self) -> Mapping[str, SpoofingRule]:
+        """All spoofing rules by spoofer; the table's count where the file has one too."""
+        listed = self.spoof_file.rules if self.spoof_file else {}
+        return {**listed, **self.spoofing}
+
+
+def _within(path: str, directory: str) -> bool:
+    return os.path.commonpath([path, directory]) == directory
+
+
+def _conflicts(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, the other key, reason) for each combination of settings that cannot work."""
+    staging, registry = config.staging, config.registry
+    if _within(staging, registry) or _within(registry, staging):
+        yield "staging", "registry", f"{staging} and the registry {registry} must not lie within each other"
+    for directory in config.whitelist:
+        if _within(directory, staging) or _within(directory, registry):
+            yield "whitelist_directories", "whitelist_file", f"{directory} lies in staging or registry"
+    if config.max_queued_per_user > config.max_queued:
+        yield "max_queued_per_user", "max_queued", f"is more than max_queued ({config.max_queued})"
+    expiry = f"request_expiry ({config.request_expiry:g} s)"
+    if config.post_expiry > config.request_expiry:
+        yield "post_expiry", "request_expiry", f"is more than {expiry}"
+    if config.request_settle >= config.request_expiry:
+        yield "request_settle", "request_expiry", f"is not less than {expiry}"
+    if config.purge_requests_days * DAY < config.request_expiry:
+        yield "purge_requests_days", "request_expiry", f"is less than {expiry}"
+
+
+def load(file: str | None, options: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration: `file` < environment < `options` (texts by key); ConfigError if it is wrong."""
+    found = gather(Config.model_fields, file, os.environ if environ is None else environ, options)
+    config = _validated(found)
+    if config is None or found.problems:
+        raise ConfigError(found.problems)
+    return config
+
+
+def _validated(found: Gathered) -> Config | None:
+    """Make the Config; what is wrong goes to the problems, with the conflicts among what is right."""
+    try:
+        return Config(**found.values)
+    except ValidationError as error:
+        errors = error.errors()
+    refused = [each for each in errors if each["loc"]]
+    keys = found.refuse(_with_remedy(each) for each in refused)
+    for each in errors:
+        if not each["loc"]:
+            for key, other, reason in each["ctx"]["conflicts"]:
+                where = found.origins.get(key) or found.origin(other)
+                found.problems.append(Problem(where, key, reason))
+    if refused and not {"staging", "registry"} & keys:
+        _validated_rest(found, keys)
+    return None
+
+
+def _validated_rest(found: Gathered, wrong: set[str]) -> None:
+    """Look for conflicts among the settings that are right in themselves."""
+    rest = Gathered({k: v for k, v in found.values.items() if k not in wrong}, found.origins)
+    _validated(rest)
+    found.problems += [problem for problem in rest.problems if problem.key not in wrong]
+
+
+def _with_remedy(error: Any) -> Any:
+    """Say of a missing setting how to give it."""
+    if error["type"] != "missing":
+        return error
+    key = str(error["loc"][0])
+    reason = f"is missing: set it in the file, as {variable_of(key)} or with {option_of(key)}"
+    return {**error, "type": "value_error", "ctx": {"error": reason}}
+
+
+def changes_needing_restart(old: Config, new: Config) -> list[str]:
+    """Return the settings that differ and that a running daemon cannot take over."""
+    return [
+        key
+        for key, setting in Config.model_fields.items()
+        if isinstance(setting.json_schema_extra, dict)
+        and setting.json_schema_extra["restart"]
+        and getattr(old, key) != getattr(new, key)
+    ]

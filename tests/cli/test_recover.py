@@ -1,0 +1,94 @@
+"""gobblerd.cli.recover: what was found, as a table, and an exit code."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gobblerd.cli.main import command
+from gobblerd.domain.errors import Fault
+from gobblerd.registry import recovery
+from gobblerd.registry.recovery import RecoveryFinding
+
+FINISHED = RecoveryFinding("aa11", "committed", ("p/a/1", "p"), "finish the committed change", "finished")
+LEFT = RecoveryFinding("b2", "uncommitted", (), "discard when its daemon starts", "left to its daemon")
+FAILED = RecoveryFinding("c3", "committed", ("q\n\x1b[31m",), "finish", "failed: q stayed locked")
+
+
+@pytest.fixture
+def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
+    """Make recovery find things; returns the dry-run flags that it was called with."""
+
+    def find(*findings: RecoveryFinding) -> list[bool]:
+        asked: list[bool] = []
+
+        def recover_all(root: str, *, dry_run: bool) -> list[RecoveryFinding]:
+            assert os.path.isabs(root)
+            asked.append(dry_run)
+            return list(findings)
+
+        monkeypatch.setattr(recovery, "recover_all", recover_all)
+        return asked
+
+    return find
+
+
+def test_a_registry_at_rest(tmp_path: Path) -> None:
+    """With the real recovery: nothing to do, and nothing made."""
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert (shown.exit_code, shown.output) == (0, f"nothing to recover in {tmp_path}\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_table(tmp_path: Path, finding: Callable[..., list[bool]]) -> None:
+    """A line per transaction, in columns."""
+    asked = finding(FINISHED, LEFT)
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert asked == [False]
+    assert shown.output.splitlines() == [
+        "transaction  state        places    action                          done",
+        "aa11         committed    p/a/1, p  finish the committed change     finished",
+        "b2           uncommitted  -         discard when its daemon starts  left to its daemon",
+    ]
+
+
+def test_a_dry_run_is_passed_on(tmp_path: Path, finding: Callable[..., list[bool]]) -> None:
+    """Nothing is done then."""
+    asked = finding()
+    assert CliRunner().invoke(command, ["recover", "--dry-run", str(tmp_path)]).exit_code == 0
+    assert asked == [True]
+
+
+def test_what_could_not_be_done_is_exit_code_1(tmp_path: Path, finding: Callable[..., list[bool]]) -> None:
+    """And names on disk cannot steer the terminal."""
+    finding(FINISHED, FAILED)
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert shown.exit_code == 1
+    assert "failed: q stayed locked" in shown.output
+    assert "\x1b" not in shown.output
+    assert len(shown.output.splitlines()) == 3
+
+
+def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
+    """Said in a sentence, and not made."""
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path / "none")])
+    assert shown.exit_code == 1
+    assert shown.output == f"Error: the registry {tmp_path}/none is not there\n"
+
+
+@pytest.mark.parametrize("error", [Fault("the disk is gone"), OSError(5, "Input/output error")])
+def test_a_failing_recovery_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """No traceback."""
+
+    def recover_all(root: str, *, dry_run: bool) -> list[RecoveryFinding]:
+        raise error
+
+    monkeypatch.setattr(recovery, "recover_all", recover_all)
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert shown.exit_code == 1
+    assert shown.output == f"Error: {error}\n"
