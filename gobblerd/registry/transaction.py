@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gobblerd.domain.errors import Fault
+from gobblerd.domain.errors import Fault, GobblerdError
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome, Response
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_seconds
 from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
-from gobblerd.registry.apply import Values, apply
+from gobblerd.registry.apply import TakenError, Values, apply
 from gobblerd.registry.documents import encoded
 from gobblerd.registry.locks import Held
 from gobblerd.registry.record import Consume, Record, Step, record_bytes
@@ -148,7 +148,7 @@ class Transaction:
             for project in self.plan.values.usage_changes:
                 usage_lock(project)
             apply(self.disk, record, self.plan.values)
-        except (OSError, Fault) as error:
+        except (OSError, GobblerdError, TakenError) as error:  # Stopped among them: the commit stands
             raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
         self.state = "applied"
         self.origin.applied.append(self)

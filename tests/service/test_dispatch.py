@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import pytest
 from support.bench import Bench
+from support.checker import audit
 
 from gobblerd.actions.action import Action, Context, Policy
 from gobblerd.domain.errors import Busy, Stopped
 from gobblerd.domain.messages import Claim, Identity, Outcome, Response
 from gobblerd.domain.permissions import SpoofingRule
+from gobblerd.registry.locks import Held, LockTable, Rung
+from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import UnfinishedError
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.staging.directory import Staging
@@ -71,6 +74,7 @@ class Room:
     def __init__(self, base: Path) -> None:
         self.bench = Bench(base)
         self.staging = Staging.open(str(self.bench.staging), Durability.FULL)
+        self.bench.registry = Registry(str(self.bench.root), staging=self.staging.id)
         self.spool = FakeSpool()
         self.rules = Rules(administrators=frozenset({"root"}))
         actions = {**self.bench.actions, "failing": Failing, "half": Half}
@@ -234,6 +238,28 @@ def test_committed_but_not_finished_is_told_but_not_recorded(
     room.dispatcher.run(Claim(Identity("request-failing-1", 1, 2, 3), "failing", 0, "root", b"{}"))
     assert [r.code for r in room.spool.unfinished_ones] == [500]
     assert room.spool.answered == []
+
+
+def test_a_stop_after_the_commit_does_not_deny_it(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for the usage lock comes after the commit point: the change stands, and is finished later."""
+    room.ask("create_project", {"project": "p"})
+    room.bench.source("u", {"f": b"x"})
+    room.ask("upload", {"project": "p", "asset": "a", "version": "1", "source": "u"})
+
+    def stop(self: LockTable, held: Held, rung: Rung) -> None:
+        raise Stopped
+
+    document = {"project": "p", "asset": "a", "version": "2", "source": "u"}
+    with monkeypatch.context() as patch:
+        patch.setattr(LockTable, "extend", stop)
+        claim = Claim(Identity("request-upload-2", 1, 2, 3), "upload", 0, "root", json.dumps(document).encode())
+        room.dispatcher.run(claim)
+    assert room.spool.released == []
+    assert [r.code for r in room.spool.unfinished_ones] == [500]
+    delivered: list[Response] = []
+    assert room.bench.registry.recovery.mend(delivered.append, lambda record: None) == 0
+    assert [(r.code, r.identity.name) for r in delivered] == [(200, "request-upload-2")]
+    assert audit(str(room.bench.root)) == []
 
 
 def test_health_check_ignores_its_content(room: Room) -> None:
