@@ -1,0 +1,335 @@
+"""Checking one version: every size, checksum and link, missing and extra files, and the summary.
+
+All problems are listed, and none hides another; nothing is changed, and no lock is taken. What is compared
+and what is not: spec/details.md, "Links", `validate_version` (modes, owners and unknown keys are not).
+
+Known limits: the bytes of a link are those of the version it goes to, and are hashed when that one is
+checked; here only their size on disk is looked at.
+"""
+
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from gobblerd.domain.errors import Wrong, escaped, quoted
+from gobblerd.domain.manifest import Entry, Link, links_by_directory
+from gobblerd.domain.names import Address
+from gobblerd.domain.times import parse_time
+from gobblerd.registry import documents, layout
+from gobblerd.registry.copying import Digest, Tick
+from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
+from gobblerd.registry.targets import Targets
+from gobblerd.registry.tree import EMPTY, FILE, NOTHING, SYMLINK, Tree, digest_at, digest_files, take_tree
+
+
+class Flaw(StrEnum):
+    """What is the matter with a path."""
+
+    UNREADABLE = "unreadable file"
+    SUMMARY = "wrong value in the summary"
+    MISSING = "missing file"
+    EXTRA = "extra file"
+    EXTRA_DIRECTORY = "extra empty directory"
+    TYPE = "wrong file type"
+    SIZE = "wrong size"
+    CHECKSUM = "wrong MD5 checksum"
+    FAST_CHECKSUM = "wrong fast checksum"
+    SYMLINK = "wrong symbolic link"
+    LINKS = "wrong entry in ..links"
+    TARGET = "wrong link target"
+    ANCESTOR = "wrong ancestor"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong: where (relative to the version), what, what should be, and what is there."""
+
+    path: str
+    kind: Flaw
+    expected: str
+    found: str
+
+    @property
+    def sentence(self) -> str:
+        """One line for people."""
+        expected, found = escaped(self.expected), escaped(self.found)
+        return f"{self.kind} {quoted(self.path)}: expected {expected}, found {found}"
+
+    def document(self) -> dict[str, str]:
+        """Return the JSON object of an answer."""
+        return {"path": self.path, "kind": self.kind, "expected": self.expected, "found": self.found}
+
+
+def check_version(
+    metadata: Metadata, version: Address, whitelist: Sequence[str], tick: Tick
+) -> list[Problem]:
+    """Return everything that is wrong with a version, sorted by path.
+
+    `tick` is told of the bytes read, and may raise to cancel.
+    """
+    return _VersionCheck(metadata, version, whitelist, tick).run()
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _shown(link: Link | None) -> str:
+    if link is None:
+        return "no link"
+    end = f" with the ancestor {link.ancestor}" if link.ancestor else ""
+    return f"a link to {link.parent}{end}"
+
+
+class _VersionCheck:
+    """One check of one version."""
+
+    def __init__(self, metadata: Metadata, version: Address, whitelist: Sequence[str], tick: Tick) -> None:
+        self._metadata = metadata
+        self._version = version
+        self._root = metadata.path(str(version))
+        self._tick = tick
+        self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
+        self._problems: list[Problem] = []
+
+    def run(self) -> list[Problem]:
+        """Check everything."""
+        self._check_summary()
+        tree = take_tree(self._root)
+        for directory, error in tree.unreadable.items():
+            self._add(directory, Flaw.UNREADABLE, "a directory that can be read", error)
+        manifest = self._manifest(tree)
+        if manifest is not None:
+            self._check_types(tree, manifest)
+            self._check_bytes(tree, manifest)
+            self._check_links_files(tree, manifest)
+            self._check_targets(manifest)
+        return sorted(self._problems)
+
+    def _add(self, path: str, kind: Flaw, expected: object, found: object) -> None:
+        self._problems.append(
+            Problem(_printable(path), kind, _printable(str(expected)), _printable(str(found)))
+        )
+
+    # -- documents -------------------------------------------------------------------------------------
+
+    def _read(self, name: str) -> bytes | None:
+        """Read one of the version's documents; None, and a problem, where that fails."""
+        try:
+            data = self._metadata.read(f"{self._version}/{name}")
+        except OSError as error:
+            self._add(name, Flaw.UNREADABLE, "a document", error.strerror)
+            return None
+        if data is None:
+            self._add(name, Flaw.MISSING, "a document", NOTHING)
+        return data
+
+    def _check_summary(self) -> None:
+        data = self._read(layout.SUMMARY)
+        if data is None:
+            return
+        try:
+            summary = documents.read_summary(data)
+        except documents.Unreadable as error:
+            self._add(layout.SUMMARY, Flaw.UNREADABLE, "a summary", error)
+            return
+        if not summary.upload_user_id:
+            self._add(layout.SUMMARY, Flaw.SUMMARY, "a non-empty upload_user_id", '""')
+        try:
+            parse_time(summary.upload_start)
+        except ValueError:
+            self._add(layout.SUMMARY, Flaw.SUMMARY, "a time in upload_start", quoted(summary.upload_start))
+
+    def _manifest(self, tree: Tree) -> dict[str, Entry] | None:
+        """Return as much of the manifest as can be read; None, and a problem, if that is nothing."""
+        data = self._read(layout.MANIFEST)
+        if data is None:
+            return None
+        try:
+            manifest, unreadable = read_entries(data)
+        except documents.Unreadable as error:
+            self._add(layout.MANIFEST, Flaw.UNREADABLE, "a manifest", error)
+            return None
+        for path, flaw in unreadable.items():
+            self._add(path, Flaw.UNREADABLE, "an entry of the manifest", flaw)
+        for path in tree.paths():
+            if path not in manifest and path not in unreadable:
+                kind = Flaw.EXTRA_DIRECTORY if path in tree.empty else Flaw.EXTRA
+                self._add(path, kind, NOTHING, tree.what(path))
+        return manifest
+
+    # -- files -----------------------------------------------------------------------------------------
+
+    def _check_types(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
+        for path, entry in manifest.items():
+            found = tree.what(path)
+            plain = EMPTY if entry.is_directory else FILE
+            expected = plain if entry.link is None else SYMLINK
+            if found == NOTHING:
+                self._add(path, Flaw.MISSING, expected, NOTHING)
+            elif found == SYMLINK and expected == FILE:
+                self._check_whitelisted(path, tree.symlinks[path], entry)
+            elif found != expected:
+                self._add(path, Flaw.TYPE, expected, found)
+            elif entry.link is not None:
+                self._check_symlink(path, tree.symlinks[path], entry.link)
+
+    def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
+        fast = self._metadata.checksums(self._version)
+        plain = sorted(
+            path
+            for path in tree.files
+            if (entry := manifest.get(path)) and entry.link is None and not entry.is_directory
+        )
+        for path, digest in digest_files(self._root, plain, self._tick):
+            self._compare(path, digest, manifest[path], fast.get(path))
+
+    def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
+        if isinstance(digest, str):
+            self._add(path, Flaw.UNREADABLE, "a file that can be read", digest)
+            return
+        if digest.size != entry.size:
+            self._add(path, Flaw.SIZE, entry.size, digest.size)
+        if digest.md5sum != entry.md5sum:
+            self._add(path, Flaw.CHECKSUM, entry.md5sum or '""', digest.md5sum)
+        if fast is not None and digest.xxh128 != fast:
+            self._add(path, Flaw.FAST_CHECKSUM, fast, digest.xxh128)
+
+    def _check_whitelisted(self, path: str, text: str, entry: Entry) -> None:
+        """Check a symbolic link that the manifest lists as a plain file."""
+        if not text.startswith("/"):
+            self._add(path, Flaw.TYPE, FILE, f"{SYMLINK} to {quoted(text)}")
+            return
+        try:
+            target = self._surroundings.target(path, text)
+        except Wrong as error:
+            self._add(path, Flaw.SYMLINK, "one into a whitelisted directory", error.reason)
+            return
+        if not isinstance(target, WhitelistedTarget):
+            self._add(path, Flaw.SYMLINK, "one into a whitelisted directory", quoted(text))
+            return
+        self._compare(path, digest_at(target.resolved, path, self._tick), entry, None)
+
+    # -- links -----------------------------------------------------------------------------------------
+
+    def _check_symlink(self, path: str, text: str, link: Link) -> None:
+        """Check that the symbolic link is relative, stays in the registry, and goes to parent or ancestor."""
+        targets = {str(link.parent), str(link.target)}
+        expected = f"one to {link.target}"
+        if text.startswith("/"):
+            self._add(path, Flaw.SYMLINK, f"{expected}, relative", quoted(text))
+            return
+        target = _within_registry(posixpath.dirname(f"{self._version}/{path}"), text)
+        if target is None:
+            self._add(path, Flaw.SYMLINK, f"{expected}, within the registry", quoted(text))
+        elif target not in targets:
+            self._add(path, Flaw.SYMLINK, expected, quoted(text))
+        elif self._leads_nowhere(path, target):
+            self._add(path, Flaw.SYMLINK, f"{expected} that can be followed", quoted(text))
+
+    def _leads_nowhere(self, path: str, target: str) -> bool:
+        """Tell whether a link right by its text goes there by way of what does not exist."""
+        return os.path.lexists(self._metadata.path(target)) and not os.path.exists(f"{self._root}/{path}")
+
+    def _check_links_files(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
+        expected = links_by_directory(manifest)
+        for directory in sorted(expected.keys() | tree.links.keys()):
+            self._check_links_file(directory, tree, expected.get(directory, {}), manifest)
+
+    def _check_links_file(
+        self, directory: str, tree: Tree, expected: Mapping[str, Link], manifest: Mapping[str, Entry]
+    ) -> None:
+        name = layout.links_file(directory)
+        if directory not in tree.links:
+            self._add(name, Flaw.MISSING, f"links of {len(expected)} files", NOTHING)
+            return
+        data = self._read(name)
+        try:
+            noted = None if data is None else documents.read_links(data)
+        except documents.Unreadable as error:
+            self._add(name, Flaw.UNREADABLE, "links", error)
+            return
+        if noted is None:
+            return
+        if not expected and not noted:
+            self._add(name, Flaw.EXTRA, NOTHING, "a ..links without entries")
+        for file in sorted(expected.keys() | noted.keys()):
+            if expected.get(file) != noted.get(file):
+                path = layout.join(directory, file)
+                wanted = _shown(expected.get(file)) if path in manifest else NOTHING
+                self._add(path, Flaw.LINKS, wanted, _shown(noted.get(file)))
+
+    def _check_targets(self, manifest: Mapping[str, Entry]) -> None:
+        links = {path: entry.link for path, entry in manifest.items() if entry.link is not None}
+        targets = Targets(self._metadata, self._version, manifest)
+        targets.read({file for link in links.values() for file in (link.parent, link.target)})
+        for path, link in links.items():
+            self._check_target(path, manifest[path], link, targets)
+
+    def _check_target(self, path: str, entry: Entry, link: Link, targets: "Targets") -> None:
+        parent = targets.entry(link.parent)
+        for what, file in (("the parent", link.parent), ("the ancestor", link.ancestor)):
+            if file is not None:
+                self._check_equal(path, f"{what} {file}", entry, targets.entry(file))
+        if isinstance(parent, Entry):
+            expected = parent.link.target if parent.link else None
+            if link.ancestor != expected:
+                self._add(path, Flaw.ANCESTOR, expected or "none", link.ancestor or "none")
+        last = targets.entry(link.target)
+        if isinstance(last, Entry) and last.link is not None and link.ancestor is not None:
+            self._add(path, Flaw.ANCESTOR, "a file that is no link", link.target)
+
+    def _check_equal(self, path: str, what: str, entry: Entry, target: Entry | str) -> None:
+        if isinstance(target, str):
+            self._add(path, Flaw.TARGET, what, target)
+        elif (target.size, target.md5sum) != (entry.size, entry.md5sum):
+            size, md5sum = f"{what} with {entry.size} bytes", f"MD5 {entry.md5sum or 'none'}"
+            found = f"{target.size} bytes and MD5 {target.md5sum or 'none'} in its manifest"
+            self._add(path, Flaw.TARGET, f"{size} and {md5sum}", found)
+
+
+def _within_registry(directory: str, text: str) -> str | None:
+    """Follow a relative link's text from a directory of the registry; None where it leaves it on the way."""
+    parts = directory.split("/")
+    for part in text.split("/"):
+        if part == "..":
+            if not parts:
+                return None
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+class _RawManifest:
+    """Decoders for a manifest of which some entries cannot be read."""
+
+    whole = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_entries(data: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Parse a `..manifest` entry by entry; return those that can be read, and why the others cannot.
+
+    Raises Unreadable where it is no object at all.
+    """
+    try:
+        return documents.read_manifest(data), {}
+    except documents.Unreadable:
+        pass
+    try:
+        raw = _RawManifest.whole.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise documents.Unreadable(str(error)) from None
+    entries: dict[str, Entry] = {}
+    unreadable: dict[str, str] = {}
+    for path, each in raw.items():
+        try:
+            entries[path] = documents.read_manifest(b'{"it":' + bytes(each) + b"}")["it"]
+        except documents.Unreadable as error:
+            unreadable[path] = str(error)
+    return entries, unreadable

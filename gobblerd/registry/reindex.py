@@ -1,0 +1,178 @@
+"""Rebuilding a version's metadata from its files: `..manifest`, `..links`, `..checksums`, link symlinks.
+
+The bytes are read unlocked; `is_current` tells, under the lock, whether everything is still as it was read.
+Existing `..links` say what the parents of links are (the symbolic link itself goes to the ancestor); links
+that they do not know follow the rules of uploads. What may not be in a version is refused, naming it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gobblerd.domain.errors import Fault, GobblerdError, Invalid, Plain, Wrong
+from gobblerd.domain.links import is_proper
+from gobblerd.domain.manifest import Entry, FileAddress, Link, links_by_directory
+from gobblerd.domain.names import Address
+from gobblerd.registry import documents, layout
+from gobblerd.registry.copying import Digest
+from gobblerd.registry.ingest import GoneError, Neighbours, Progress
+from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.meter import Meter
+from gobblerd.registry.settling import Settling
+from gobblerd.registry.source import Reader
+from gobblerd.registry.symlinks import (
+    LocalTarget,
+    Surroundings,
+    Target,
+    WhitelistedTarget,
+    aliases,
+    link_text,
+)
+from gobblerd.registry.transaction import Transaction
+from gobblerd.registry.tree import Tree, digest_files, take_tree
+
+_OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
+
+
+@dataclass
+class Rebuilt:
+    """What a version's metadata should say, by the tree that was read."""
+
+    tree: Tree
+    manifest: dict[str, Entry] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)  # what each symbolic link should say
+    flaw: Invalid | None = None  # why there is no such metadata
+
+    def linked_versions(self, here: Address) -> set[Address]:
+        """Return every other version that a link goes to, parents and ancestors."""
+        links = [entry.link for entry in self.manifest.values() if entry.link is not None]
+        return {file.place for link in links for file in (link.parent, link.target)} - {here}
+
+
+class Reindex:
+    """The rebuilding of one version; `read` may be called again, and then hashes only what changed."""
+
+    def __init__(
+        self, metadata: Metadata, version: Address, whitelist: Sequence[str], progress: Progress
+    ) -> None:
+        self._metadata = metadata
+        self._version = version
+        self._root = metadata.path(str(version))
+        self._progress = progress
+        self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
+        self._neighbours = Neighbours(metadata)
+        self._digests: dict[str, Digest] = {}
+
+    def read(self) -> Rebuilt:
+        """Read everything, unlocked; what stands in the way is the `flaw` of the result."""
+        self._neighbours = Neighbours(self._metadata)
+        rebuilt = Rebuilt(take_tree(self._root))
+        try:
+            self._rebuild(rebuilt)
+        except (Wrong, Fault) as error:
+            rebuilt.flaw = self._invalid(error)
+        return rebuilt
+
+    def _rebuild(self, rebuilt: Rebuilt) -> None:
+        self._metadata.summary(self._version)
+        self._require_proper(rebuilt.tree)
+        self._hash(rebuilt)
+        for directory in rebuilt.tree.empty:
+            rebuilt.manifest[directory] = Entry()
+        targets = dict(self._targets(rebuilt.tree))
+        Settling(self._version, self._neighbours.manifest, _OURSELVES).settle(targets, rebuilt.manifest)
+        rebuilt.texts = {path: self._text(path, target, rebuilt) for path, target in targets.items()}
+
+    def is_current(self, rebuilt: Rebuilt) -> bool:
+        """Tell, under the lock, whether all that was read is still so."""
+        try:
+            self._neighbours.check(rebuilt.linked_versions(self._version))
+        except GoneError:
+            return False
+        return take_tree(self._root) == rebuilt.tree
+
+    def plan(self, rebuilt: Rebuilt, transaction: Transaction) -> None:
+        """Stage what has to change on disk."""
+        for path, text in rebuilt.texts.items():
+            if rebuilt.tree.symlinks[path] != text:
+                transaction.put_symlink(self._path(path), text)
+        links = links_by_directory(rebuilt.manifest)
+        for directory in sorted(rebuilt.tree.links.keys() - links.keys()):
+            transaction.remove(self._path(layout.links_file(directory)))
+        for directory, noted in links.items():
+            self._put(layout.links_file(directory), documents.links_bytes(noted), transaction)
+        self._put(layout.MANIFEST, documents.manifest_bytes(rebuilt.manifest), transaction)
+        self._put(layout.CHECKSUMS, documents.checksums_bytes(rebuilt.checksums), transaction)
+
+    def _put(self, name: str, data: bytes, transaction: Transaction) -> None:
+        if self._metadata.read(self._path(name)) != data:
+            transaction.put(self._path(name), data)
+
+    def _path(self, path: str) -> str:
+        return layout.join(str(self._version), path)
+
+    def _invalid(self, error: GobblerdError) -> Invalid:
+        """Answer 422 for whatever is wrong with the version: it is on disk, not in the request."""
+        return Invalid(
+            "{version} cannot be reindexed: {reason}", version=str(self._version), reason=Plain(error.reason)
+        )
+
+    # -- files -----------------------------------------------------------------------------------------
+
+    def _require_proper(self, tree: Tree) -> None:
+        for path, what in sorted(tree.others.items()):
+            raise Wrong("{path} is {what}", path=path, what=Plain(what))
+        for path, error in sorted(tree.unreadable.items()):
+            raise Wrong("the directory {path} cannot be read: {error}", path=path, error=Plain(error))
+
+    def _hash(self, rebuilt: Rebuilt) -> None:
+        files = rebuilt.tree.files
+        stale = [p for p in files if p not in self._digests or self._digests[p].stamp != files[p]]
+        meter = Meter(self._progress, sum(files[path].size for path in stale))
+        for path, digest in digest_files(self._root, sorted(stale), meter.tick):
+            if not isinstance(digest, Digest):
+                raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
+            self._digests[path] = digest
+            files[path] = digest.stamp  # if it differs from the walk's, the bytes are this one's
+        for path in files:
+            digest = self._digests[path]
+            rebuilt.manifest[path] = Entry(digest.size, digest.md5sum)
+            rebuilt.checksums[path] = digest.xxh128
+
+    # -- links -----------------------------------------------------------------------------------------
+
+    def _targets(self, tree: Tree) -> Iterator[tuple[str, Target]]:
+        """Yield where each symbolic link goes; to its parent where `..links` knows that."""
+        noted: dict[str, Mapping[str, Link]] = {name: self._noted(name) for name in sorted(tree.links)}
+        for path, text in sorted(tree.symlinks.items()):
+            target = self._surroundings.target(path, text)
+            directory, _, name = path.rpartition("/")
+            link = noted.get(directory, {}).get(name)
+            yield path, target if link is None else self._restored(path, target, link)
+
+    def _noted(self, directory: str) -> Mapping[str, Link]:
+        name = layout.links_file(directory)
+        try:
+            return documents.read_links(self._metadata.read(self._path(name)) or b"")
+        except (documents.Unreadable, OSError) as error:
+            raise Wrong("{path} cannot be read: {error}", path=name, error=str(error)) from None
+
+    def _restored(self, path: str, target: Target, link: Link) -> Target:
+        """Return the link's parent as its `..links` has it, if the symbolic link agrees."""
+        found = FileAddress.of(self._version, target.path) if isinstance(target, LocalTarget) else target
+        if found not in {link.parent, link.target} or not is_proper(link.parent):
+            raise Wrong(
+                "the symbolic link {path} goes to {found}, but ..links says to {expected}",
+                path=path,
+                found=found.path if isinstance(found, WhitelistedTarget) else str(found),
+                expected=str(link.target),
+            )
+        parent = link.parent
+        return LocalTarget(parent.path) if parent.place == self._version else parent
+
+    def _text(self, path: str, target: Target, rebuilt: Rebuilt) -> str:
+        link = rebuilt.manifest[path].link
+        if link is not None:
+            return link_text(FileAddress.of(self._version, path), link)
+        assert isinstance(target, WhitelistedTarget)
+        return target.path

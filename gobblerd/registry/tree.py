@@ -1,0 +1,129 @@
+"""One version's directory as it lies on disk: what is where, and whether it is still so.
+
+The registry is the daemon's own, so paths are followed as they are; but a symbolic link never is. Nothing
+stops the walk: what cannot be read, or cannot be in a version, is listed as such.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from gobblerd.domain.errors import Wrong
+from gobblerd.domain.names import is_internal
+from gobblerd.registry import layout
+from gobblerd.registry.copying import Digest, Tick, digest_file
+from gobblerd.registry.source import Stamp
+from gobblerd.storage.files import READ_FILE, opened
+
+FILE = "a regular file"
+SYMLINK = "a symbolic link"
+EMPTY = "an empty directory"
+DIRECTORY = "a directory that holds something"
+NOTHING = "nothing"
+
+
+@dataclass(slots=True)
+class Tree:
+    """What a version's directory holds, by path relative to it; internal names apart. Compares by value.
+
+    Of two equal trees, taken at different times, nothing changed between.
+    """
+
+    files: dict[str, Stamp] = field(default_factory=dict)
+    symlinks: dict[str, str] = field(default_factory=dict)  # with their texts
+    directories: set[str] = field(default_factory=set)  # the empty ones among them, the top not
+    empty: set[str] = field(default_factory=set)
+    links: dict[str, Stamp] = field(default_factory=dict)  # directory -> its `..links`
+    others: dict[str, str] = field(default_factory=dict)  # what may not be there, and what it is
+    unreadable: dict[str, str] = field(default_factory=dict)  # directories, and why
+
+    def what(self, path: str) -> str:
+        """Say what is at the path."""
+        if path in self.files:
+            return FILE
+        if path in self.symlinks:
+            return SYMLINK
+        if path in self.directories:
+            return EMPTY if path in self.empty else DIRECTORY
+        return self.others.get(path, NOTHING)
+
+    def paths(self) -> Iterator[str]:
+        """Yield every path that a manifest must list, and what may not be there."""
+        yield from self.files
+        yield from self.symlinks
+        yield from self.empty
+        yield from self.others
+
+
+def take_tree(root: str) -> Tree:
+    """Walk the version's directory `root` (absolute)."""
+    tree = Tree()
+    pending = [""]
+    while pending:
+        pending.extend(_enter(tree, root, pending.pop()))
+    return tree
+
+
+def _enter(tree: Tree, root: str, directory: str) -> list[str]:
+    """Take what lies directly in a directory; return its subdirectories."""
+    below: list[str] = []
+    holds = False
+    try:
+        with os.scandir(layout.join(root, directory)) as entries:
+            for entry in entries:
+                path = layout.join(directory, entry.name)
+                if not is_internal(entry.name):
+                    holds = True
+                    _take(tree, entry, path, below)
+                elif entry.name == layout.LINKS:
+                    tree.links[directory] = Stamp.of(entry.stat(follow_symlinks=False))
+    except OSError as error:
+        tree.unreadable[directory] = error.strerror or "cannot be read"
+        return []
+    if directory and not holds:
+        tree.empty.add(directory)
+    return below
+
+
+def _take(tree: Tree, entry: "os.DirEntry[str]", path: str, below: list[str]) -> None:
+    try:
+        entry.name.encode("utf-8")
+    except UnicodeEncodeError:
+        tree.others[path] = "a name that is not valid UTF-8"
+        return
+    status = entry.stat(follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        tree.files[path] = Stamp.of(status)
+    elif stat.S_ISDIR(status.st_mode):
+        tree.directories.add(path)
+        below.append(path)
+    elif stat.S_ISLNK(status.st_mode):
+        tree.symlinks[path] = os.readlink(entry.path)
+    else:
+        tree.others[path] = "a FIFO, socket or device"
+
+
+def digest_files(root: str, paths: Iterable[str], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
+    """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
+    for path in paths:
+        yield path, digest_at(f"{root}/{path}", path, tick)
+
+
+def digest_at(full: str, shown: str, tick: Tick) -> Digest | str:
+    """Hash one file, or say why it cannot be read."""
+    try:
+        with opened(full, READ_FILE) as fd:
+            return digest_file(fd, shown, tick)
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    except Wrong:
+        return "it changed while it was read"
+
+
+def stamp_at(path: str) -> Stamp | None:
+    """Return the stamp of what is at an absolute path, links not followed; None where nothing is."""
+    try:
+        return Stamp.of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
