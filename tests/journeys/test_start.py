@@ -1,0 +1,258 @@
+"""Starting and stopping: what was in staging before, what may not be served, what signals do."""
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+
+import pytest
+from support.checker import assert_clean
+from support.daemon import TRACEBACK, RunningDaemon, StartDaemon, address, eventually
+from support.documents import as_event, events
+from support.places import drop_request, give_to, make_directory, request_name
+
+OLD_REQUESTS = 2_000
+REFUSAL_LINES = 1  # "one sentence"
+
+
+# ---- taking over
+
+
+def test_old_requests_of_another_service_are_not_executed(start_daemon: StartDaemon) -> None:
+    """What lay in staging before gobblerd's first start is answered 400 and never done; new requests work."""
+    daemon = start_daemon(serving=False)
+    actions = ("create_project", "delete_project", "health_check")
+    old = {
+        f"request-{actions[n % 3]}-old{n}": {"project": f"old{n}" if n % 3 == 0 else "kept"}
+        for n in range(OLD_REQUESTS)
+    }
+    for name, document in old.items():
+        drop_request(daemon.staging, name, document)
+    os.mkdir(daemon.path("kept"))
+
+    daemon.start()
+    for name in old:
+        answer = daemon.wait(name)
+        assert answer.code == 400, answer
+        assert "was here before" in answer.reason
+    assert {name for name in os.listdir(daemon.registry) if not name.startswith("..")} == {"kept"}
+    os.rmdir(daemon.path("kept"))
+
+    first = next(iter(old))
+    assert daemon.post(first).code == 400, "a POST of an old one repeats its answer"
+    daemon.done("create_project", {"project": "new"})
+    daemon.stop()
+    daemon.restart()
+    daemon.done("create_project", {"project": "newer"})
+    assert {name for name in os.listdir(daemon.registry) if not name.startswith("..")} == {"new", "newer"}
+    assert daemon.wait(first).code == 400
+    assert not events(daemon.registry)
+
+
+def test_a_request_dropped_while_nothing_runs_is_executed_at_start(start_daemon: StartDaemon) -> None:
+    """After the first start, the staging directory is the queue: it is taken up whenever the daemon comes."""
+    daemon = start_daemon(http=False)
+    assert daemon.stop() == 0
+    name = daemon.drop("create_project", {"project": "later"})
+    daemon.restart()
+    assert daemon.wait(name).code == 200
+    assert daemon.read("later", "..usage") == {"total": 0}
+
+
+# ---- refusing to serve
+
+
+def refusal(daemon: RunningDaemon) -> str:
+    """Start what must refuse to start; return its one sentence."""
+    process = daemon.spawn()
+    assert process.wait(30) not in {0, None}
+    said = daemon.logged().strip()
+    assert said
+    assert TRACEBACK not in said
+    assert len(said.splitlines()) == REFUSAL_LINES, said
+    return said
+
+
+@pytest.mark.parametrize("missing", ["staging", "registry"])
+def test_a_missing_directory_is_refused_and_not_created(start_daemon: StartDaemon, missing: str) -> None:
+    """A missing registry or staging directory is a mount that is not there: never made, a non-zero exit."""
+    daemon = start_daemon(serving=False)
+    path = getattr(daemon, missing)
+    os.rmdir(path)
+    assert path in refusal(daemon)
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("kind", ["staging", "registry"])
+def test_a_file_is_no_directory(start_daemon: StartDaemon, kind: str) -> None:
+    """A file in the place of a directory is refused."""
+    daemon = start_daemon(serving=False)
+    path = getattr(daemon, kind)
+    os.rmdir(path)
+    with open(path, "w", encoding="utf-8"):
+        pass
+    assert path in refusal(daemon)
+
+
+def test_one_daemon_per_staging_directory(start_daemon: StartDaemon) -> None:
+    """A second daemon on the same staging directory refuses, and the first serves on."""
+    first = start_daemon(http=False)
+    other = make_directory(f"{first.registry}-2", 0o755)
+    second = start_daemon(serving=False, staging=first.staging, registry=other, http=False)
+    assert first.staging in refusal(second)
+    assert first.done("health_check", {})["status"] == "SUCCESS"
+
+
+def foreign(path: str) -> None:
+    os.mkdir(path)
+    give_to(path, 61001)
+
+
+def linked(path: str) -> None:
+    os.mkdir(f"{path}-elsewhere")
+    os.symlink(f"{path}-elsewhere", path)
+
+
+@pytest.mark.parametrize("make", [foreign, linked])
+def test_responses_must_be_its_own_directory(start_daemon: StartDaemon, make: Callable[[str], None]) -> None:
+    """Somebody who made `responses` first could forge answers: refused."""
+    daemon = start_daemon(serving=False)
+    make(os.path.join(daemon.staging, "responses"))
+    assert "responses" in refusal(daemon)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("whitelist", "/fine\nrelative/path\n", "line 2"),
+        ("spoof", "a:b\nno colon\n", "line 2"),
+        ("spoof", "a:b:c\n", "line 1"),
+    ],
+)
+def test_a_bad_line_of_a_go_file_is_named(
+    start_daemon: StartDaemon, name: str, text: str, fault: str
+) -> None:
+    """Whitelist and spoofing files are read strictly: the daemon does not start, and says which line."""
+    daemon = start_daemon(serving=False)
+    path = f"{daemon.registry}-{name}"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    bad = start_daemon(
+        serving=False, staging=daemon.staging, registry=daemon.registry, options=[f"-{name}", path]
+    )
+    said = refusal(bad)
+    assert path in said
+    assert fault in said
+
+
+# ---- modes
+
+
+def test_modes_do_not_follow_the_umask(start_daemon: StartDaemon) -> None:
+    """Directories are 0755 and files 0644, responses too, whatever umask the daemon was started with."""
+    daemon = start_daemon(http=False, umask=0o077)
+    daemon.done("create_project", {"project": "p", "permissions": {"global_write": True}})
+    daemon.upload("p/a/1", {"f": b"1", "d/g": b"2", "e": None}, 61001)
+    daemon.upload("p/a/2", {"f": b"1"})
+    assert_clean(daemon.registry)
+    name = daemon.drop("health_check", {})
+    daemon.wait(name)
+    responses = os.path.join(daemon.staging, "responses")
+    assert stat.S_IMODE(os.stat(responses).st_mode) == 0o755
+    assert stat.S_IMODE(os.stat(os.path.join(responses, name)).st_mode) == 0o644
+
+
+# ---- signals
+
+
+def test_sigterm_leaves_the_queue_to_the_next_daemon(start_daemon: StartDaemon) -> None:
+    """SIGTERM exits 0; requests that were not begun are done by the next daemon; each has one response."""
+    daemon = start_daemon(http=False)
+    names = {daemon.drop("create_project", {"project": f"p{n}"}): f"p{n}" for n in range(300)}
+    assert daemon.stop() == 0
+    daemon.require_no_process()
+    before = {name: daemon.wait(name) for name in names if daemon.has_response(name)}
+    assert all(answer.code == 200 for answer in before.values()), "a drop is never told 503"
+    daemon.restart()
+    for name, project in names.items():
+        answer = daemon.wait(name)
+        assert answer.code == 200, answer
+        assert before.get(name, answer) == answer
+        assert os.path.isdir(daemon.path(project))
+    assert_clean(daemon.registry)
+
+
+def test_sigterm_during_an_upload_loses_nothing(start_daemon: StartDaemon) -> None:
+    """An upload that SIGTERM interrupts is finished before the exit, or done by the next daemon: never half."""
+    daemon = start_daemon(http=False)
+    daemon.done("create_project", {"project": "p"})
+    tree = {f"d{n % 10}/f{n}": os.urandom(2000) for n in range(500)}
+    place = address("p/a/1")
+    name = daemon.drop("upload", {**place, "source": daemon.source(tree)})
+    assert daemon.stop() == 0
+    if not daemon.has_response(name):
+        assert not os.path.exists(daemon.path("p/a/1"))
+    daemon.restart()
+    assert daemon.wait(name).code == 200
+    assert events(daemon.registry) == {as_event(type="add-version", latest=True, **place): 1}
+    assert_clean(daemon.registry)
+
+
+def test_sighup_reloads_and_serves_on(start_daemon: StartDaemon) -> None:
+    """SIGHUP takes over what changed in the configuration; a broken one leaves the old in force."""
+    daemon = start_daemon(settings={})
+    pid = daemon.pid
+    assert daemon.ask("create_project", {"project": "p1"}, 61001).code == 403
+    daemon.write_settings({"administrators": ["61001", "root"]})
+    os.kill(pid, signal.SIGHUP)
+    eventually(
+        lambda: daemon.ask("refresh_usage", {"project": "none"}, 61001).code == 404,
+        "the new administrator to be known",
+    )
+    daemon.done("create_project", {"project": "p1"}, 61001)
+
+    daemon.write_settings({"administrators": [], "no_such_setting": 1})
+    os.kill(pid, signal.SIGHUP)
+    eventually(lambda: "no_such_setting" in daemon.logged(), "the log to say what is wrong")
+    daemon.done("create_project", {"project": "p2"}, 61001)
+    assert daemon.alive
+    assert daemon.pid == pid
+
+
+def test_sigkill_leaves_no_process(start_daemon: StartDaemon) -> None:
+    """Whatever workers the daemon has end with it, and the next daemon can start at once."""
+    daemon = start_daemon(http=False)
+    daemon.done("create_project", {"project": "p"})
+    daemon.upload("p/a/1", {f"f{n}": b"x" * n for n in range(300)})
+    daemon.kill()
+    daemon.require_no_process()
+    daemon.restart()
+    assert daemon.done("validate_version", address("p/a/1"))["status"] == "SUCCESS"
+
+
+def test_repeated_kills_while_idle(start_daemon: StartDaemon) -> None:
+    """Restarts change nothing: the registry, the responses, and what they say stay as they are."""
+    daemon = start_daemon(http=False)
+    name = daemon.drop("create_project", {"project": "p"})
+    answer = daemon.wait(name)
+    for _ in range(2):
+        daemon.kill()
+        daemon.restart()
+    assert daemon.wait(name) == answer
+    assert_clean(daemon.registry)
+
+
+# ---- a request name that is already answered
+
+
+def test_a_new_file_under_an_old_name_is_a_new_request(start_daemon: StartDaemon) -> None:
+    """The response of a re-created request replaces the old one, also across a restart."""
+    daemon = start_daemon(http=False)
+    name = request_name("create_project")
+    daemon.drop("create_project", {"project": "one"}, name=name)
+    assert daemon.wait(name).code == 200
+    assert daemon.stop() == 0
+    daemon.drop("create_project", {"project": "another"}, name=name)
+    daemon.restart()
+    eventually(lambda: os.path.isdir(daemon.path("another")), "the second request to be done")
+    assert daemon.wait(name).code == 200
