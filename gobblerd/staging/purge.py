@@ -1,0 +1,151 @@
+"""Removing what is old in staging: answered request files, responses, abandoned upload directories.
+
+Ages are by ctime, which users cannot set. A request file goes only when it is answered (an unanswered one
+is the sweep's business), a response only when its request file is gone. A directory counts as abandoned
+when neither it nor a direct child changed for its age, and no request at hand names it.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from gobblerd.domain.messages import REQUEST_PREFIX, Identity
+from gobblerd.domain.times import NANOSECONDS
+from gobblerd.staging.directory import RESPONSES, Staging
+from gobblerd.staging.ledger import Ledger
+from gobblerd.staging.removal import remove_tree_beneath
+from gobblerd.staging.settings import PurgeAges
+from gobblerd.staging.status import PurgeCounts
+from gobblerd.storage.files import READ_DIRECTORY, opened
+
+_log = structlog.get_logger()
+
+
+def purge(staging: Staging, ledger: Ledger, now: int, ages: PurgeAges, *, all_known: bool) -> PurgeCounts:
+    """Remove what is older than its age; OSError if staging cannot be listed.
+
+    Without `all_known` there may be requests in staging that are not queued yet, so no directory goes.
+    """
+    with staging.entries() as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    requests = [name for name, is_directory in found if not is_directory and name.startswith(REQUEST_PREFIX)]
+    directories = [name for name, is_directory in found if is_directory and name != RESPONSES]
+    removed_requests = _tally(
+        _purge_request(staging, ledger, name, now - _ns(ages.requests)) for name in requests
+    )
+    removed_responses = _tally(
+        _purge_response(staging, ledger, name, now - _ns(ages.responses))
+        for name in list(ledger.files.names())
+    )
+    removed_uploads = _tally(
+        _purge_upload(staging, ledger, name, now - _ns(ages.uploads))
+        for name in (directories if all_known else ())
+    )
+    _forget(ledger, ages)
+    return PurgeCounts(
+        removed_requests[True],
+        removed_responses[True],
+        removed_uploads[True],
+        removed_requests[None] + removed_responses[None] + removed_uploads[None],
+    )
+
+
+def _forget(ledger: Ledger, ages: PurgeAges) -> None:
+    """Forget what was seen of inodes that no response speaks of, after as long as a response is kept."""
+    with ledger.lock:
+        ledger.index.prune(time.monotonic() - ages.responses)
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * NANOSECONDS)
+
+
+def _tally(results: Iterable[bool | None]) -> Counter[bool | None]:
+    """Count what was removed (True), left (False), and could not be removed (None)."""
+    return Counter(results)
+
+
+def _failed(what: str, name: str, error: OSError) -> None:
+    _log.warning(f"{what} could not be purged", name=name, error=str(error))
+
+
+def _purge_request(staging: Staging, ledger: Ledger, name: str, before: int) -> bool | None:
+    try:
+        status = os.stat(name, dir_fd=staging.fd, follow_symlinks=False)
+        identity = Identity(name, status.st_ino, status.st_mtime_ns, status.st_size)
+        with ledger.lock:
+            answered = ledger.index.knows(identity) and name not in ledger.running
+        if status.st_ctime_ns >= before or stat.S_ISDIR(status.st_mode) or not answered:
+            return False
+        os.unlink(name, dir_fd=staging.fd)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        _failed("request file", name, error)
+        return None
+    return True
+
+
+def _purge_response(staging: Staging, ledger: Ledger, name: str, before: int) -> bool | None:
+    try:
+        written = os.stat(name, dir_fd=staging.responses_fd, follow_symlinks=False).st_ctime_ns
+        if written >= before or staging.has(name):
+            return False
+        with ledger.lock:  # under it no new response of that name can come to be
+            if name in ledger.running or name in ledger.settling or ledger.queue.get(name):
+                return False
+            ledger.files.remove(name)
+            ledger.index.forget(name)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        _failed("response", name, error)
+        return None
+    return True
+
+
+def _purge_upload(staging: Staging, ledger: Ledger, name: str, before: int) -> bool | None:
+    try:
+        if _newest_change(staging.fd, name) >= before or name in _sources(ledger):
+            return False
+        remove_tree_beneath(staging.fd, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        _failed("upload directory", name, error)
+        return None
+    return True
+
+
+def _newest_change(dir_fd: int, name: str) -> int:
+    """Return the latest ctime of a directory and its direct children, in nanoseconds."""
+    with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as fd, os.scandir(fd) as entries:
+        newest = os.fstat(fd).st_ctime_ns
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, entry.stat(follow_symlinks=False).st_ctime_ns)
+    return newest
+
+
+def _sources(ledger: Ledger) -> set[str]:
+    """Return what queued and running requests name as their source."""
+    with ledger.lock:
+        at_hand = [*ledger.queue.entries(), *ledger.running.values()]
+        bodies = [entry.claim.body for entry in at_hand if entry.claim is not None]
+    return {source for body in bodies if (source := _source(body))}
+
+
+def _source(body: bytes) -> str | None:
+    try:
+        document: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    source = document.get("source") if isinstance(document, dict) else None
+    return source if isinstance(source, str) else None

@@ -1,0 +1,74 @@
+"""Removing a tree that others may be changing: no link followed, no recursion, three descriptors at most.
+
+`shutil.rmtree` recurses with a descriptor per level, so a tree of 100,000 levels defeats it. Here each
+directory found is first moved up into the top one under a new name, which keeps the tree two levels deep.
+Limit: what takes more than a minute, or is filled as fast as it is removed, is left to the next time.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from gobblerd.storage.files import READ_DIRECTORY, opened
+
+_SECONDS_MOST = 60.0
+
+
+def remove_tree_beneath(dir_fd: int, name: str) -> None:
+    """Remove the directory `name` in `dir_fd`. OSError if something in it could not be removed."""
+    with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as top:
+        _empty(top)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _empty(top: int) -> None:
+    fresh = (f".gobblerd-purged-{number}" for number in itertools.count())
+    deadline = time.monotonic() + _SECONDS_MOST
+    while directories := _remove_files(top):
+        for name in directories:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "not all could be removed in a minute; it goes on next time")
+            _flatten(top, name, fresh)
+
+
+def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
+    """Remove a directory in `top`; the directories in it are moved up into `top`."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with opened(name, READ_DIRECTORY, dir_fd=top) as fd:
+            for child in _remove_files(fd):
+                with contextlib.suppress(FileNotFoundError):
+                    _move_up(fd, child, top, fresh)
+        os.rmdir(name, dir_fd=top)
+
+
+def _move_up(fd: int, child: str, top: int, fresh: Iterator[str]) -> None:
+    for name in fresh:  # pragma: no branch
+        if not _is_there(top, name):
+            os.rename(child, name, src_dir_fd=fd, dst_dir_fd=top)
+            return
+
+
+def _is_there(fd: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_files(fd: int) -> list[str]:
+    """Unlink all that is no directory, and return the names of the directories."""
+    with opened(".", READ_DIRECTORY, dir_fd=fd) as listing, os.scandir(listing) as entries:
+        names = [entry.name for entry in entries]
+    directories = []
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                directories.append(name)
+            else:
+                os.unlink(name, dir_fd=fd)
+    return directories

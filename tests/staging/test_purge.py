@@ -1,0 +1,160 @@
+"""What goes, by age; what never does."""
+
+import os
+from pathlib import Path
+
+import pytest
+from staging.rooms import ALICE, MakeRoom, Room, done, wait_for
+
+from gobblerd.staging.intake import Hint
+from gobblerd.staging.settings import PurgeAges
+from gobblerd.staging.spool import Lane
+from gobblerd.staging.status import PurgeCounts
+
+DAY = 86_400 * 10**9
+AGES = PurgeAges()
+ACT = "request-a-1"
+
+
+def purged(room: Room, days: float, ages: PurgeAges = AGES) -> PurgeCounts:
+    wait_for(
+        lambda: not (room.path / "responses" / ".takeover").exists() and not room.spool._admission.listed
+    )
+    return room.spool.purge(room.staging.clock.now() + int(days * DAY), ages)
+
+
+def test_requests_go_before_their_responses(room: Room) -> None:
+    """A request after 7 days; its response only once the request is gone, after a day."""
+    room.post(room.write(ACT))
+    assert purged(room, 6.9) == PurgeCounts()
+    assert purged(room, 7.1) == PurgeCounts(requests=1, responses=1)
+    assert not (room.path / ACT).exists()
+    assert not room.has_response(ACT)
+    assert room.spool.response(ACT) is None
+
+
+def test_a_response_stays_for_a_day_after_its_request(room: Room) -> None:
+    """A client that was away finds it."""
+    room.post(room.write(ACT))
+    (room.path / ACT).unlink()
+    assert purged(room, 0.9) == PurgeCounts()
+    assert purged(room, 1.1) == PurgeCounts(responses=1)
+
+
+def test_a_response_stays_while_its_request_does(room: Room) -> None:
+    """Else the request would be executed again."""
+    room.post(room.write(ACT))
+    assert purged(room, 6) == PurgeCounts()
+    assert room.has_response(ACT)
+
+
+def test_a_purged_request_stays_remembered_with_its_response(room: Room) -> None:
+    """Renamed away before it was purged, it is no new request."""
+    room.post(room.write(ACT, {"x": 1}))
+    os.link(room.path / ACT, room.path / "kept")
+    assert purged(room, 8, PurgeAges(responses=20 * 86_400)).requests == 1
+    os.rename(room.path / "kept", room.path / "request-b-1")
+    assert room.post("request-b-1").code == 400
+    assert room.names() == [ACT]
+
+
+def test_unanswered_and_running_requests_never_go(make_room: MakeRoom) -> None:
+    """However old: they are the sweep's business, or the worker's."""
+    room = make_room()
+    room.spool.start()
+    wait_for(lambda: room.spool.snapshot().ready)
+    room.spool.offer(room.write(ACT), Hint.RENAMED)
+    claim = room.spool.take(Lane.SHORT)
+    assert claim is not None
+    room.write("request-a-2")
+    room.write("unrelated")
+    assert purged(room, 400) == PurgeCounts()
+    room.spool.answer(claim, done(claim))
+    assert purged(room, 400).requests == 1
+    assert (room.path / "unrelated").exists()
+
+
+def upload(room: Room, name: str) -> Path:
+    path = room.path / name
+    (path / "sub" / "deeper").mkdir(parents=True)
+    (path / "sub" / "deeper" / "file").write_text("x")
+    (path / "file").write_text("x")
+    return path
+
+
+def test_abandoned_upload_directories_go(room: Room, tmp_path: Path) -> None:
+    """With all that is in them; links are removed, not followed; `responses` never goes."""
+    path = upload(room, "mine")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    (path / "sub" / "link").symlink_to(tmp_path / "precious")
+    (room.path / "link").symlink_to(tmp_path / "precious")
+    assert purged(room, 6.9) == PurgeCounts()
+    assert purged(room, 7.1) == PurgeCounts(uploads=1)
+    assert not path.exists()
+    assert (tmp_path / "precious" / "file").exists()
+    assert (room.path / "link").is_symlink()
+    assert (room.path / "responses").is_dir()
+
+
+def test_a_directory_whose_child_changed_is_in_use(room: Room) -> None:
+    """Age is the newest ctime of it and its direct children, which nobody can set."""
+    path = upload(room, "mine")
+    os.utime(path, (1, 1))
+    now = room.staging.clock.now()
+    wait_for(lambda: room.staging.clock.now() - now > 10**8)
+    (path / "file").write_text("y")
+    changed = (path / "file").stat().st_ctime_ns
+    ages = PurgeAges(uploads=1000.0)
+    wait_for(lambda: not room.spool._admission.listed)
+    assert room.spool.purge(changed + 1000 * 10**9 - 10**6, ages).uploads == 0
+    assert room.spool.purge(changed + 1000 * 10**9 + 10**7, ages).uploads == 1
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_directory_that_a_request_names_stays(make_room: MakeRoom, running: bool) -> None:  # noqa: FBT001  two cases
+    """Queued or running, however old; afterwards it goes."""
+    room = make_room()
+    room.spool.start()
+    wait_for(lambda: room.spool.snapshot().ready)
+    upload(room, "mine")
+    room.spool.offer(room.write("request-upload-1", {"source": "mine"}), Hint.RENAMED)
+    room.spool.offer(room.write("request-upload-2", b"[" * 100_000), Hint.RENAMED)
+    claim = room.spool.take(Lane.LONG) if running else None
+    assert purged(room, 400).uploads == 0
+    claim = claim or room.spool.take(Lane.LONG)
+    assert claim is not None
+    room.spool.answer(claim, done(claim))
+    assert purged(room, 400).uploads == 1
+
+
+def test_uploads_stay_while_not_all_requests_are_known(make_room: MakeRoom) -> None:
+    """Before loading, and while some files wait in staging for room, any directory may be named."""
+    room = make_room()
+    upload(room, "mine")
+    assert room.spool.purge(room.staging.clock.now() + 400 * DAY, AGES).uploads == 0
+    room.spool.start()
+    wait_for(lambda: room.spool.snapshot().ready)
+    room.spool._admission.overflow.add(ALICE)
+    assert purged(room, 400).uploads == 0
+
+
+def test_what_cannot_be_removed_is_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the rest is purged all the same."""
+    upload(room, "mine")
+    room.post(room.write(ACT))
+
+    def failing(dir_fd: int, name: str) -> None:
+        raise OSError(13, "Permission denied", name)
+
+    monkeypatch.setattr("gobblerd.staging.purge.remove_tree_beneath", failing)
+    assert purged(room, 8) == PurgeCounts(requests=1, responses=1, failed=1)
+
+
+def test_a_response_written_again_meanwhile_stays(room: Room) -> None:
+    """A name dropped anew is queued before its response can be taken for an old one."""
+    room.post(room.write(ACT, {"x": 1}))
+    (room.path / ACT).unlink()
+    room.post(room.write(ACT, {"x": 22}))
+    assert purged(room, 2) == PurgeCounts()
+    assert room.recorded(ACT)["body"] == '{"x": 22}'
