@@ -174,12 +174,8 @@ class Daemon:
     async def _listen(self) -> web.AppRunner | None:
         if not self._config.port:
             return None
-        info = ServiceInfo(
-            "gobblerd", __version__, self._url, self._staging.path, self._config.registry
-        )
-        app = make_app(
-            self._spool, self._browser, info, self._config.prefix, self.problems, self._document
-        )
+        info = ServiceInfo("gobblerd", __version__, self._url, self._staging.path, self._config.registry)
+        app = make_app(self._spool, self._browser, info, self._config.prefix, self.problems, self._document)
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False
         )

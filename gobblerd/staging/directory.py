@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterator
 
 from gobblerd.domain.errors import Fault, Plain
@@ -20,7 +21,6 @@ from gobblerd.staging.takeover import TAKEOVER, Listed, takeover_bytes
 from gobblerd.storage.clock import FileClock
 from gobblerd.storage.files import (
     DIRECTORY_MODE,
-    FILE_MODE,
     READ_DIRECTORY,
     READ_FILE,
     Durability,
@@ -35,6 +35,8 @@ RESPONSES = "responses"
 _LOCK = ".daemon"
 _ID = ".id"
 _CLOCK = ".clock"
+_LOCK_MODE = 0o600
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.02  # seconds
 _ID_BYTES = 8
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -201,11 +203,13 @@ def _open_responses(fd: int, path: str, stack: contextlib.ExitStack) -> int:
 
 
 def _lock(responses_fd: int, path: str, stack: contextlib.ExitStack) -> None:
+    # 0600: whoever could open it could hold it, and keep the daemon from starting.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(_LOCK, flags, FILE_MODE, dir_fd=responses_fd)
+    fd = os.open(_LOCK, flags, _LOCK_MODE, dir_fd=responses_fd)
     stack.callback(os.close, fd)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(fd, _LOCK_MODE)
+        _flock(fd)
     except BlockingIOError:
         holder = os.pread(fd, 200, 0).decode("ascii", "replace")
         raise StagingUnusable(
@@ -217,6 +221,16 @@ def _lock(responses_fd: int, path: str, stack: contextlib.ExitStack) -> None:
         ) from None
     os.ftruncate(fd, 0)
     write_all(fd, f"process {os.getpid()} on {socket.gethostname()}".encode("ascii", "replace"))
+
+
+def _flock(fd: int) -> None:
+    """Take the lock; tried for a moment, since `gobblerd status` asks for it for an instant."""
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_PAUSE)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _identifier(responses_fd: int, durability: Durability) -> str:

@@ -172,13 +172,15 @@ class Ledger:
         self.attempts.clear(entry.name)
         self.finish(entry, response, at)
 
-    def write_or_retry(self, entry: Entry, response: Response) -> None:
-        """Write an entry's response here and now; the clerk goes on if that fails."""
+    def write_or_retry(self, entry: Entry, response: Response) -> bool:
+        """Write an entry's response here and now, or return False: the clerk then goes on trying."""
         try:
             self.write(entry, response)
         except OSError as error:
             _log.error("response could not be written", request=entry.name, error=str(error))
             self.clerk.do(entry.name, lambda: self.write(entry, response), failed=True)
+            return False
+        return True
 
     def tell_meanwhile(self, entry: Entry, response: Response) -> None:
         """Tell those who wait, and those who will, this for now; the entry stays running."""

@@ -311,15 +311,25 @@ class Spool:
 
     # Responses come back
 
-    def answer(self, claim: Claim, response: Response) -> None:
-        """Record a claim's response durably, and tell the POSTs; tried again until it can be written."""
+    def answer(self, claim: Claim, response: Response) -> bool:
+        """Record a claim's response durably, and tell the POSTs; tried again until it can be written.
+
+        Returns whether it is durable by now.
+        """
         with self._lock:
             entry = self._ledger.running_as(claim.identity)
         if entry is None:
             _log.info("answered a request that recovery had answered", request=claim.name)
+            return self._delivered(response)
+        return self._ledger.write_or_retry(entry, response)
+
+    def _delivered(self, response: Response) -> bool:
+        try:
             self.deliver(response)
-        else:
-            self._ledger.write_or_retry(entry, response)
+        except OSError as error:
+            _log.warning("response could not be written", request=response.identity.name, error=str(error))
+            return False
+        return True
 
     def unfinished(self, claim: Claim, response: Response) -> None:
         """Tell POSTs, now and later, that it is committed but not applied; it stays running."""
