@@ -10,12 +10,11 @@ from gobblerd.domain.errors import Absent, Fault
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address, check_name
-from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.places import Place
 
 
 class Deletion(Action):
-    """What the three share. With `force`, unreadable manifests are no obstacle; usage is then not lowered."""
+    """What the three share. With `force`, unreadable manifests are no obstacle; usage then stays."""
 
     administrators_only = True
 
@@ -45,16 +44,15 @@ class Deletion(Action):
         """Plan what goes away with the place."""
         holder.remove(self.place)
 
-    def stored_bytes(self, metadata: Metadata, versions: Iterable[Address]) -> int:
-        """Return what the versions add to usage; with `force`, unreadable ones add nothing."""
-        total = 0
-        for version in versions:
-            try:
-                total += metadata.stored_bytes(version)
-            except Fault:
-                if not self.force:
-                    raise
-        return total
+    def lower_usage(self, holder: Place, versions: Iterable[Address]) -> None:
+        """Plan to take the versions off the usage; with `force`, an unreadable one leaves it as it is."""
+        try:
+            total = sum(holder.metadata.stored_bytes(version) for version in versions)
+        except Fault:
+            if self.force:
+                return
+            raise
+        holder.transaction.add_usage(self.project, -total)
 
 
 class DeleteProject(Deletion):
@@ -83,8 +81,7 @@ class DeleteAsset(Deletion):
     def plan(self, holder: Place) -> None:
         """Plan the removal of the asset, and lower the usage."""
         super().plan(holder)
-        versions = holder.metadata.versions_below(self.place)
-        holder.transaction.add_usage(self.project, -self.stored_bytes(holder.metadata, versions))
+        self.lower_usage(holder, holder.metadata.versions_below(self.place))
         holder.log(Event("delete-asset", self.place))
 
 
@@ -104,7 +101,7 @@ class DeleteVersion(Deletion):
     def plan(self, holder: Place) -> None:
         """Plan the removal of the version, lower the usage, and point `..latest` elsewhere."""
         super().plan(holder)
-        holder.transaction.add_usage(self.project, -self.stored_bytes(holder.metadata, [self.place]))
+        self.lower_usage(holder, [self.place])
         was_latest = holder.is_latest(self.place)
         if was_latest:
             without = frozenset({self.place})

@@ -4,22 +4,22 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from gobblerd.actions.action import Context, Document, NewAsset, ProjectName, Spoofable
-from gobblerd.domain.errors import Wrong
+from gobblerd.actions.action import AssetName, Context, Document, NewAsset, ProjectName, Spoofable
+from gobblerd.domain.errors import Plain, Wrong
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.domain.permissions import PermissionsChange, Uploader
 from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.places import Place
-from gobblerd.storage.files import write_file
+from gobblerd.storage.files import sync_directory, write_file
 
 
 def _check_time(text: str) -> str:
     try:
         parse_time(text)
     except ValueError as error:
-        raise Wrong("until: {text} is {error}", text=text, error=str(error)) from None
+        raise Wrong("until: {text} is no time: {error}", text=text, error=Plain(error)) from None
     return text
 
 
@@ -27,7 +27,7 @@ class UploaderDocument(Document):
     """One entry of `uploaders`; `until` is stored as given."""
 
     id: str
-    asset: NewAsset | None = None
+    asset: AssetName | None = None
     version: str | None = None
     until: Annotated[str, AfterValidator(_check_time)] | None = None
     trusted: bool | None = None
@@ -91,5 +91,8 @@ class SetPermissions(Spoofable):
         if asset.rights.asset_exists:
             asset.transaction.put(layout.in_place(asset.address, layout.PERMISSIONS), data)
         else:
-            durability = asset.transaction.disk.durability
-            write_file(layout.join(asset.stage_asset(), layout.PERMISSIONS), data, durability)
+            disk = asset.transaction.disk
+            directory = asset.stage_asset()
+            write_file(layout.join(directory, layout.PERMISSIONS), data, disk.durability)
+            if disk.is_durable:
+                sync_directory(directory)

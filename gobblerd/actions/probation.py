@@ -75,6 +75,9 @@ class RejectProbation(ProbationalVersion):
                 require_probational(summary, self.place)
             size = _readable(lambda: version.metadata.stored_bytes(self.place), force=bool(self.force))
             version.remove(self.place)
+            # By force: a version without a readable summary need not have been on probation.
+            if summary is None and version.is_latest(self.place):
+                version.point_latest(version.metadata.computed_latest(version.asset, frozenset({self.place})))
             if size is not None:
                 version.transaction.add_usage(self.project, -size)
             return version.commit(Outcome())

@@ -14,7 +14,7 @@ from gobblerd.domain.permissions import Permissions
 from gobblerd.domain.times import year_of
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.registry import documents, layout
-from gobblerd.storage.files import DIRECTORY_MODE, exists, sync_tree, write_file
+from gobblerd.storage.files import DIRECTORY_MODE, Durability, exists, sync_tree, write_file
 
 # The registry's readers keep these numbers in 64 bits.
 Bytes = Annotated[int, Field(ge=0, lt=2**63)]
@@ -52,7 +52,7 @@ class CreateProject(Action):
                 layout.QUOTA: documents.quota_bytes(_default_quota(context)),
             }
             for name, data in contents.items():
-                write_file(layout.join(path, name), data, root.transaction.disk.durability)
+                write_file(layout.join(path, name), data, Durability.PROCESS)  # durable with the tree
             if root.transaction.disk.is_durable:
                 sync_tree(path)
             root.transaction.install(slot, str(place), fresh=True)

@@ -1,6 +1,9 @@
 """`refresh_usage` and `refresh_latest`: what is derived is computed again from what it derives from."""
 
+import contextlib
+
 from gobblerd.actions.action import Action, AssetName, Context, ProjectName
+from gobblerd.domain.errors import Fault
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.registry.counting import UsageCount
@@ -18,7 +21,7 @@ class RefreshUsage(Action):
         """Read the manifests unlocked, and under the lock only those that changed meanwhile."""
         place = Address(self.project)
         count = UsageCount(context.registry.metadata, place)
-        if context.registry.metadata.has(place):
+        with contextlib.suppress(Fault, OSError):  # what fails or goes away is judged under the lock
             count.total()
         with context.changing(place) as project:
             total = count.total()

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -21,7 +22,7 @@ from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address, is_internal
 from gobblerd.domain.permissions import Permissions, Rights, UploadRight, upload_right
 from gobblerd.domain.times import format_time, year_of
-from gobblerd.domain.usage import check_quota
+from gobblerd.domain.usage import Quota, check_quota
 from gobblerd.domain.version import Latest, Summary, finish_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.consume import consume, listing_bytes
@@ -29,13 +30,14 @@ from gobblerd.registry.ingest import Candidates, GoneError, Ingest, Neighbours, 
 from gobblerd.registry.places import Place
 from gobblerd.registry.record import Consume
 from gobblerd.registry.registry import absent
-from gobblerd.registry.source import Reader, Source, open_source
+from gobblerd.registry.source import Limits, Reader, Source, open_source
 from gobblerd.registry.symlinks import Surroundings, aliases
 from gobblerd.registry.transaction import Transaction
 from gobblerd.storage.files import rename, sync_directory, write_file
 from gobblerd.storage.sync import TreeSync
 
 _TRIES = 10
+_PATH_MAX = 4095  # bytes of an absolute path, without its end
 _RESPONSES = "responses"
 
 
@@ -69,19 +71,19 @@ class Upload(Spoofable):
     def perform(self, context: Context) -> Outcome:
         """Stage the version unlocked, then commit it."""
         with self._opened_source(context) as source, context.transaction() as transaction:
-            self._admit(context, _rights(context, self.place))
+            self.admit(context, _rights(context, self.place))
             return _Work(self, context, source, transaction).run()
 
     @contextlib.contextmanager
     def _opened_source(self, context: Context) -> Iterator[Source]:
         reader = Reader(context.caller.uid, _groups(context.caller.uid))
-        source = open_source(context.staging_fd, context.staging, self.source, reader)
+        source = open_source(context.staging_fd, self.source, reader)
         try:
             yield source
         finally:
             os.close(source.fd)
 
-    def _admit(self, context: Context, rights: Rights) -> UploadRight:
+    def admit(self, context: Context, rights: Rights) -> UploadRight:
         """Return the caller's right to this upload; Forbidden without one, Wrong if the version exists."""
         right = upload_right(rights, context.caller, self.place, context.registry.clock.now())
         if context.registry.metadata.has(self.place):
@@ -98,28 +100,21 @@ class _Work:
 
     def __init__(self, upload: Upload, context: Context, source: Source, transaction: Transaction) -> None:
         self._upload = upload
+        self._place = upload.place
         self._context = context
         self._source = source
         self._transaction = transaction
         self._metadata = context.registry.metadata
         self._started = context.registry.clock.now()
         self._neighbours = Neighbours(self._metadata)
-        self._latest = self._metadata.latest(upload.place.of_asset())
 
     def run(self) -> Outcome:
         """Stage, commit, and consume what was stored if that was asked for."""
-        survey = self._source.survey(self._context.policy.limits, ignore_dot=bool(self._upload.ignore_dot))
-        ingest = Ingest(
-            self._upload.place,
-            self._source,
-            survey,
-            self._neighbours,
-            self._surroundings(),
-            self._context.progress,
-        )
-        ingest.targets()  # bad links are refused before anything is copied
+        survey = self._source.survey(self._limits(), ignore_dot=bool(self._upload.ignore_dot))
+        progress = self._context.progress
+        ingest = Ingest(self._place, self._source, survey, self._neighbours, self._surroundings(), progress)
         candidates = self._candidates()
-        self._check_quota(candidates.surely_new(survey))
+        self._check_quota(ingest.surely_stored(candidates))
         slot, path = self._transaction.new_slot()
         with TreeSync(self._transaction.disk, path) as sync:
             staged = ingest.stage(path, candidates, sync)
@@ -128,26 +123,35 @@ class _Work:
             consume(self._source.fd, staged.stored)
         return outcome
 
+    def _limits(self) -> Limits:
+        """Return the configured limits, less where the system could not address what they allow."""
+        limits = self._context.policy.limits
+        tops = (f"{self._transaction.directory}/1", self._metadata.path(str(self._place)))
+        above = max(len(os.fsencode(top)) for top in tops)
+        room = _PATH_MAX - above - len(f"/{layout.CHECKSUMS}")
+        return replace(limits, path=min(limits.path or room, room))
+
     def _surroundings(self) -> Surroundings:
-        here = (self._source.location, *aliases(self._source.location))
-        return Surroundings(
-            tuple(dict.fromkeys(here)),
-            aliases(self._context.registry.root),
-            tuple(self._context.policy.whitelist),
-        )
+        here = tuple(layout.join(each, self._source.name) for each in aliases(self._context.staging))
+        registry = aliases(self._context.registry.root)
+        return Surroundings(here, registry, tuple(self._context.policy.whitelist))
 
     def _candidates(self) -> Candidates:
-        latest = self._upload.place.of_asset().child(self._latest.version) if self._latest else None
-        return Candidates(self._context.registry.root, latest, self._neighbours)
+        asset = self._place.of_asset()
+        latest = self._metadata.latest(asset)
+        version = asset.child(latest.version) if latest else None
+        return Candidates(self._context.registry.root, version, self._neighbours)
 
-    def _check_quota(self, adding: int) -> bool:
-        """Raise Exceeded if the upload would take the project over its quota; tell whether there is one."""
-        quota = self._metadata.quota(self._upload.project) if self._context.policy.enforce_quota else None
-        if quota is None:
-            return False
-        limit = quota.limit(year_of(self._context.registry.clock.now()))
-        check_quota(self._upload.project, self._metadata.usage(self._upload.project).total, adding, limit)
-        return True
+    def _check_quota(self, adding: int) -> None:
+        """Raise Exceeded if the upload would take the project over its quota, where that is enforced."""
+        quota = self._quota()
+        if quota is not None:
+            limit = quota.limit(year_of(self._context.registry.clock.now()))
+            used = self._metadata.usage(self._place.project).total
+            check_quota(self._place.project, used, adding, limit)
+
+    def _quota(self) -> Quota | None:
+        return self._metadata.quota(self._place.project) if self._context.policy.enforce_quota else None
 
     # -- commit ----------------------------------------------------------------------------------------
 
@@ -156,31 +160,26 @@ class _Work:
             try:
                 return self._commit_once(staged, slot)
             except GoneError as gone:
-                ingest.restage(staged, gone.version, sync)
+                ingest.restage(staged, gone.versions, sync)
         raise Busy(
-            "the versions that {version} links to kept changing; drop a new request",
-            version=str(self._upload.place),
+            "the versions that {version} links to kept changing; drop a new request", version=str(self._place)
         )
 
     def _commit_once(self, staged: Staged, slot: str) -> Outcome:
-        place = self._upload.place
-        registry = self._context.registry
-
-        def allow(rights: Rights) -> None:
-            self._upload._admit(self._context, rights)  # noqa: SLF001  # two halves of one action
-
-        with registry.adding(place.of_asset(), self._transaction, allow) as asset:
-            right = self._upload._admit(self._context, asset.rights)  # noqa: SLF001
+        """Look again at what was assumed, now under the locks, and commit; GoneError before any change."""
+        place = self._place
+        with self._context.registry.adding(place.of_asset(), self._transaction) as asset:
+            right = self._upload.admit(self._context, asset.rights)
             self._neighbours.check(staged.linked_versions(place))
             on_probation = bool(self._upload.on_probation) or not right.trusted
             self._write_summary(asset, staged, on_probation=on_probation)
-            size = stored_bytes(staged.manifest)
             self._plan(asset, staged, slot, right)
+            size = stored_bytes(staged.manifest)
             asset.transaction.add_usage(place.project, size)
             if not on_probation:
                 asset.point_latest(Latest(place.version))
                 asset.log(Event("add-version", place, latest=True))
-            if self._context.policy.enforce_quota:
+            if self._quota() is not None:
                 asset.take_usage_lock()
                 self._check_quota(size)
             return asset.commit(Outcome())
@@ -188,30 +187,29 @@ class _Work:
     def _write_summary(self, asset: Place, staged: Staged, *, on_probation: bool) -> None:
         latest = asset.latest()
         before = asset.metadata.readable_summary(asset.asset.child(latest.version)) if latest else None
-        finish = finish_time(self._context.registry.clock.now(), before)
+        finish = finish_time(max(self._started, self._context.registry.clock.now()), before)
         user = self._context.caller.user
         summary = Summary(user, format_time(self._started), format_time(finish), on_probation)
         disk = asset.transaction.disk
-        write_file(
-            layout.join(staged.path, layout.SUMMARY), documents.summary_bytes(summary), disk.durability
-        )
+        path = layout.join(staged.path, layout.SUMMARY)
+        write_file(path, documents.summary_bytes(summary), disk.durability)
         if disk.is_durable:
             sync_directory(staged.path)
 
     def _plan(self, asset: Place, staged: Staged, slot: str, right: UploadRight) -> None:
         """Plan the version to appear, within its asset if that is new too, and what is to be consumed."""
         if asset.rights.asset_exists:
-            asset.transaction.install(slot, str(self._upload.place), fresh=True)
+            asset.transaction.install(slot, str(self._place), fresh=True)
         else:
-            directory = asset.stage_asset()
-            rename(staged.path, layout.join(directory, self._upload.version))
-            self._write_permissions(asset, directory, right)
+            self._plan_asset(asset, staged, right)
         if self._upload.consume:
             listing = asset.transaction.stage_file(listing_bytes(staged.stored))
             asset.transaction.plan.consume = Consume(self._upload.source, self._source.inode, listing)
 
-    def _write_permissions(self, asset: Place, directory: str, right: UploadRight) -> None:
+    def _plan_asset(self, asset: Place, staged: Staged, right: UploadRight) -> None:
         disk = asset.transaction.disk
+        directory = asset.stage_asset()
+        rename(staged.path, layout.join(directory, self._place.version))
         if right.makes_owner:
             owned = Permissions(owners=(self._context.caller.user,))
             path = layout.join(directory, layout.PERMISSIONS)

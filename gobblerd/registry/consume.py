@@ -2,10 +2,14 @@
 
 Best effort, relative to held descriptors, and only where the file is still the one that was read. The list
 lies in the transaction's directory, so that after a crash the daemon of this staging directory finishes it.
+
+Known limit: of several hard links to one file in a source only the first goes, since that changes its ctime.
 """
 
 import contextlib
+import itertools
 import os
+import posixpath
 from collections.abc import Mapping
 
 import msgspec
@@ -33,11 +37,16 @@ def consume_listed(staging_fd: int, source: str, inode: int, listing: str) -> No
 
 def consume(source_fd: int, stored: Mapping[str, Stamp]) -> None:
     """Unlink each stored file that still has its inode, size, mtime and ctime; failing is no error."""
-    for path, stamp in stored.items():
+    for directory, paths in itertools.groupby(stored, key=posixpath.dirname):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            *above, name = path.split("/")
             fd = source_fd
-            for part in above:
+            for part in directory.split("/") if directory else ():
                 fd = stack.enter_context(opened(part, READ_DIRECTORY, dir_fd=fd))
-            if Stamp.of(os.stat(name, dir_fd=fd, follow_symlinks=False)) == stamp:
-                os.unlink(name, dir_fd=fd)
+            for path in paths:
+                _consume_one(posixpath.basename(path), stored[path], fd)
+
+
+def _consume_one(name: str, stamp: Stamp, dir_fd: int) -> None:
+    with contextlib.suppress(OSError):
+        if Stamp.of(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)) == stamp:
+            os.unlink(name, dir_fd=dir_fd)

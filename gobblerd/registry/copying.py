@@ -1,21 +1,25 @@
 """Reading bytes once: what is hashed is what is written (design/performance.md, "One pass").
 
-Nobody can swap the bytes between hash and copy, since both come from the same buffer.
+Nobody can swap the bytes between hash and copy, since both come from the same buffer. A file is read up to
+the size that it had when it was opened and no further, so that one that grows for ever is not followed.
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import xxhash
 
 from gobblerd.registry.source import Stamp, changed
-from gobblerd.storage.files import FILE_MODE, write_all
+from gobblerd.storage.files import FILE_MODE, opened, write_all
 
 CHUNK = 256 * 1024
 IN_MEMORY = 8 * 1024 * 1024  # a file up to this size that may be a duplicate is kept until that is known
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
@@ -34,15 +38,15 @@ class _Hashes:
     def __init__(self) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._xxh = xxhash.xxh3_128()
-        self.size = 0
+        self._size = 0
 
     def update(self, chunk: bytes) -> None:
         self._md5.update(chunk)
         self._xxh.update(chunk)
-        self.size += len(chunk)
+        self._size += len(chunk)
 
     def digest(self, stamp: Stamp) -> Digest:
-        return Digest(self.size, self._md5.hexdigest(), self._xxh.hexdigest(), stamp)
+        return Digest(self._size, self._md5.hexdigest(), self._xxh.hexdigest(), stamp)
 
 
 def digest_of_bytes(data: bytes, stamp: Stamp) -> Digest:
@@ -56,38 +60,36 @@ def digest_file(fd: int, path: str, tick: Tick) -> Digest:
     """Hash an opened file from its beginning; Wrong if it changes meanwhile."""
     before = Stamp.of(os.fstat(fd))
     hashes = _Hashes()
-    while chunk := os.pread(fd, CHUNK, hashes.size):
+    for chunk in _chunks(fd, path, before):
         hashes.update(chunk)
         tick(len(chunk))
-    return hashes.digest(_unchanged(fd, before, hashes.size, path))
+    return hashes.digest(before)
 
 
 def copy_file(fd: int, path: str, name: str, dir_fd: int, tick: Tick) -> Digest:
-    """Copy an opened file to the new file `name`, hashing the very bytes that are written."""
+    """Copy an opened file to the new file `name`, hashing the very bytes that are written.
+
+    Wrong if the file changes meanwhile; the new file is then worth nothing.
+    """
     before = Stamp.of(os.fstat(fd))
     hashes = _Hashes()
     target = os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
     try:
-        while chunk := os.pread(fd, CHUNK, hashes.size):
+        for chunk in _chunks(fd, path, before):
             hashes.update(chunk)
             write_all(target, chunk)
             tick(len(chunk))
     finally:
         os.close(target)
-    return hashes.digest(_unchanged(fd, before, hashes.size, path))
+    return hashes.digest(before)
 
 
 def read_file(fd: int, path: str) -> tuple[bytes, Stamp]:
-    """Read a small opened file whole; Wrong if it changes meanwhile."""
+    """Read a small opened file whole; Wrong if it changes meanwhile, or is small no more."""
     before = Stamp.of(os.fstat(fd))
-    parts = []
-    size = 0
-    while chunk := os.pread(fd, before.size + 1 - size if size <= before.size else CHUNK, size):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > before.size:
-            raise changed(path)
-    return b"".join(parts), _unchanged(fd, before, size, path)
+    if before.size > IN_MEMORY:
+        raise changed(path)
+    return b"".join(_chunks(fd, path, before)), before
 
 
 def write_new(name: str, data: bytes, dir_fd: int) -> None:
@@ -100,17 +102,29 @@ def write_new(name: str, data: bytes, dir_fd: int) -> None:
 
 
 def fast_checksum(path: str) -> tuple[int, str]:
-    """Return size and xxh3-128 of a file of the registry."""
+    """Return size and xxh3-128 of a file of the registry, links followed; OSError if it is no file."""
     checksum = xxhash.xxh3_128()
-    size = 0
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
+    with opened(path, _READ) as fd:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):  # a whitelisted one that its owner replaced
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        size = 0
+        while size < status.st_size and (chunk := os.pread(fd, CHUNK, size)):
             checksum.update(chunk)
             size += len(chunk)
     return size, checksum.hexdigest()
 
 
-def _unchanged(fd: int, before: Stamp, size: int, path: str) -> Stamp:
-    if Stamp.of(os.fstat(fd)) != before or size != before.size:
+def _chunks(fd: int, path: str, before: Stamp) -> Iterator[bytes]:
+    """Yield the bytes of an opened file; Wrong unless it was `before` all the while."""
+    done = 0
+    try:
+        while done < before.size and (chunk := os.pread(fd, min(CHUNK, before.size - done), done)):
+            done += len(chunk)
+            yield chunk
+    except OSError as error:
+        if error.errno != errno.ESTALE:  # removed by another client of the file server
+            raise
+        raise changed(path) from error
+    if done != before.size or Stamp.of(os.fstat(fd)) != before:
         raise changed(path)
-    return before

@@ -4,6 +4,9 @@ The staging directory is hostile: anything may be swapped for anything between t
 no component is ever followed: directories and files are opened one name at a time, relative to a held
 descriptor, with O_NOFOLLOW and O_NONBLOCK, and the *descriptor* is judged, never the name. `survey` gives a
 first picture (names, sizes, links' texts) that refuses early; `opened_file` is where bytes come from.
+
+Known limits: a directory at depth n costs n opens (none but the last is kept open); NFSv4 ACLs are not
+read, the mode bits that the server shows for them are.
 """
 
 import contextlib
@@ -16,12 +19,27 @@ from dataclasses import dataclass, field
 
 from gobblerd.domain.errors import Exceeded, Forbidden, Wrong
 from gobblerd.domain.names import is_internal
-from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened
+from gobblerd.storage.files import READ_DIRECTORY, READ_FILE
 
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _OWNING_GROUP, _NAMED_GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
 _READ, _SEARCH = 4, 1
+
+# What opening, reading or judging a name gives when it is not (any more) what it was listed as; EAGAIN: its
+# owner holds a lease on it, as writers on file servers do.
+_SWAPPED = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.EINVAL,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ESTALE,
+        errno.EAGAIN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +135,11 @@ class Survey:
 
 
 class Source:
-    """An opened source directory; `location` is its path, for resolving what its symlinks say."""
+    """An opened source directory, held by its descriptor from the start."""
 
-    def __init__(self, fd: int, name: str, location: str, reader: Reader) -> None:
+    def __init__(self, fd: int, name: str, reader: Reader) -> None:
         self.fd = fd
         self.name = name
-        self.location = location
         self.reader = reader
 
     @property
@@ -133,25 +150,36 @@ class Source:
     def survey(self, limits: Limits, *, ignore_dot: bool) -> Survey:
         """Walk the whole source once; Wrong names what cannot be taken, Exceeded what is too much."""
         walk = _Walk(self, limits, ignore_dot=ignore_dot)
-        walk.enter(self.fd, "", 1)
+        pending = [""]
+        while pending:
+            pending.extend(walk.enter(pending.pop()))
         walk.found.files.sort(key=lambda file: file.path)
+        walk.found.symlinks.sort()
         return walk.found
-
-    def require_listable(self, fd: int, path: str) -> None:
-        """Raise Wrong unless the requester may list and search the opened directory."""
-        if not self.reader.may(fd, _READ | _SEARCH):
-            raise Wrong("the directory {path} is not readable to the requester", path=path or self.name)
 
     @contextlib.contextmanager
     def opened_directory(self, path: str) -> Iterator[int]:
-        """Open a directory of the source, name by name, following nothing."""
-        with contextlib.ExitStack() as stack:
-            fd, walked = self.fd, ""
+        """Open a directory of the source, name by name, following nothing; one descriptor at a time."""
+        fd, walked = os.dup(self.fd), ""
+        try:
             for name in path.split("/") if path else ():
                 walked = f"{walked}/{name}" if walked else name
-                fd = stack.enter_context(_opened_directory(name, walked, fd))
-                self.require_listable(fd, walked)
+                above, fd = fd, self._opened_below(name, walked, fd)
+                os.close(above)
             yield fd
+        finally:
+            os.close(fd)
+
+    def _opened_below(self, name: str, path: str, dir_fd: int) -> int:
+        """Open one subdirectory; Wrong unless the requester may list and search it."""
+        try:
+            fd = os.open(name, READ_DIRECTORY, dir_fd=dir_fd)
+        except OSError as error:
+            raise _unopened(path, error) from error
+        if not self.reader.may(fd, _READ | _SEARCH):
+            os.close(fd)
+            raise Wrong("the directory {path} is not readable to the requester", path=path)
+        return fd
 
     @contextlib.contextmanager
     def opened_file(self, name: str, path: str, dir_fd: int) -> Iterator[int]:
@@ -176,61 +204,41 @@ class _Walk:
         self._ignore_dot = ignore_dot
         self.found = Survey()
 
-    def enter(self, fd: int, base: str, depth: int) -> bool:
-        """Survey one directory and what is below; tell whether it holds anything that counts."""
-        if depth > self._limits.depth:
-            raise Exceeded("{path} is nested deeper than {most} levels", path=base, most=self._limits.depth)
-        self._source.require_listable(fd, base)
-        before = self.found.count()
-        below = self._list(fd, base)
-        holds = bool(below) or self.found.count() > before
-        for name, path in below:
-            self.found.directories.append(path)
-            with _opened_directory(name, path, fd) as child:
-                if not self.enter(child, path, depth + 1):
-                    self.found.empty.append(path)
-        return holds
-
-    def _list(self, fd: int, base: str) -> list[tuple[str, str]]:
-        """Take what lies directly in a directory; return its subdirectories (name, path)."""
+    def enter(self, directory: str) -> list[str]:
+        """Take what lies directly in a directory ("" for the top); return its subdirectories."""
         below = []
-        with os.scandir(fd) as entries:
+        holds = False
+        with self._source.opened_directory(directory) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 if is_internal(entry.name) or (self._ignore_dot and entry.name.startswith(".")):
                     continue
-                path = f"{base}/{entry.name}" if base else entry.name
+                holds = True
+                path = f"{directory}/{entry.name}" if directory else entry.name
                 _check_path(path, self._limits)
-                if entry.is_dir(follow_symlinks=False):
-                    below.append((entry.name, path))
-                else:
-                    self._take(entry, path, fd)
-                _check_amount(self.found, len(below), self._limits)
+                if self._take(entry, path, fd):
+                    below.append(path)
+                _check_amount(self.found, self._limits)
+        if directory and not holds:
+            self.found.empty.append(directory)
         return below
 
-    def _take(self, entry: "os.DirEntry[str]", path: str, fd: int) -> None:
+    def _take(self, entry: "os.DirEntry[str]", path: str, fd: int) -> bool:
+        """Add one entry to the survey; tell whether it is a directory."""
         try:
+            if entry.is_dir(follow_symlinks=False):
+                self.found.directories.append(path)
+                return True
             if entry.is_symlink():
                 self.found.symlinks.append((path, _text(os.readlink(entry.name, dir_fd=fd), path)))
-                return
+                return False
             status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            raise changed(path) from error
+            raise _unopened(path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
         self.found.files.append(SourceFile(path, status.st_size))
         self.found.size += status.st_size
-
-
-@contextlib.contextmanager
-def _opened_directory(name: str, path: str, dir_fd: int) -> Iterator[int]:
-    try:
-        fd = os.open(name, READ_DIRECTORY, dir_fd=dir_fd)
-    except OSError as error:
-        raise _unopened(path, error) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+        return False
 
 
 def require_readable(fd: int, path: str, reader: Reader) -> None:
@@ -241,7 +249,7 @@ def require_readable(fd: int, path: str, reader: Reader) -> None:
         raise Wrong("{path} is neither the requester's own file nor readable to them", path=path)
 
 
-def open_source(staging_fd: int, staging: str, name: str, reader: Reader) -> Source:
+def open_source(staging_fd: int, name: str, reader: Reader) -> Source:
     """Open the directory `name` directly inside the staging directory; the caller closes `fd`.
 
     Wrong where it cannot be used, Forbidden where the requester does not own it.
@@ -254,12 +262,14 @@ def open_source(staging_fd: int, staging: str, name: str, reader: Reader) -> Sou
         raise Wrong(
             "the service account may not read the directory {source}; try chmod -R a+rX", source=name
         ) from None
-    except OSError:
+    except OSError as error:
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+            raise
         raise Wrong("the source {source} is not a directory (nor may it be a link)", source=name) from None
     if os.fstat(fd).st_uid != reader.uid:
         os.close(fd)
         raise Forbidden("the source {source} is not owned by the requester", source=name)
-    return Source(fd, name, f"{staging}/{name}", reader)
+    return Source(fd, name, reader)
 
 
 def _check_path(path: str, limits: Limits) -> None:
@@ -271,11 +281,15 @@ def _check_path(path: str, limits: Limits) -> None:
         raise Exceeded("the path {path} is longer than {most} bytes", path=path, most=limits.path)
 
 
-def _check_amount(found: Survey, pending: int, limits: Limits) -> None:
-    if limits.files and found.count() + pending > limits.files:
+def _check_amount(found: Survey, limits: Limits) -> None:
+    if limits.files and found.count() > limits.files:
         raise Exceeded("the source holds more than {most} files and directories", most=limits.files)
     if limits.size and found.size > limits.size:
         raise Exceeded("the source holds more than {most} bytes", most=limits.size)
+    if limits.depth and found.directories and found.directories[-1].count("/") >= limits.depth:
+        raise Exceeded(
+            "{path} is nested deeper than {most} levels", path=found.directories[-1], most=limits.depth
+        )
 
 
 def _text(text: str, path: str) -> str:
@@ -294,17 +308,23 @@ def changed(path: str) -> Wrong:
 def _unopened(path: str, error: OSError) -> Wrong | OSError:
     if isinstance(error, PermissionError):
         return Wrong("the service account may not read {path}; try chmod -R a+rX on the source", path=path)
-    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE}:
-        return changed(path)
-    return error
+    return changed(path) if error.errno in _SWAPPED else error
 
 
 @contextlib.contextmanager
 def opened_for(path: str, reader: Reader, shown: str) -> Iterator[int]:
-    """Open a file outside staging (a whitelisted one) by its resolved path, on behalf of the reader."""
+    """Open a file outside staging (a whitelisted one) by its resolved path, on behalf of the reader.
+
+    Wrong also where a directory on the way is no longer the one that `path` was resolved through.
+    """
     try:
-        with opened(path, READ_FILE) as fd:
-            require_readable(fd, shown, reader)
-            yield fd
+        fd = os.open(path, READ_FILE)
     except OSError as error:
         raise _unopened(shown, error) from error
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}") != path:
+            raise changed(shown)
+        require_readable(fd, shown, reader)
+        yield fd
+    finally:
+        os.close(fd)

@@ -59,7 +59,17 @@ class Surroundings:
 
     def target(self, path: str, text: str) -> Target:
         """Return where the link at `path` (relative to `here`) goes; Wrong, naming it, if that is nowhere."""
-        joined = posixpath.normpath(posixpath.join(self.here[0], posixpath.dirname(path), text))
+        for here in self.here:  # a relative text that climbs out means another place from each spelling
+            joined = _normalised(posixpath.join(here, posixpath.dirname(path), text))
+            found = self._judged(path, joined)
+            if found is not None:
+                return found
+        raise Wrong(  # a reason never tells a path outside staging and registry
+            "the symbolic link {path} goes to neither the source, the registry nor a whitelisted directory",
+            path=path,
+        )
+
+    def _judged(self, path: str, joined: str) -> Target | None:
         if local := _below_any(joined, self.here):
             return self._local(path, local)
         inside = _below_any(joined, self.registry)
@@ -67,12 +77,7 @@ class Surroundings:
             return _registry_file(path, inside)
         if any(below(joined, each) for each in self.whitelist):
             return self._whitelisted(path, joined)
-        raise Wrong(
-            "the symbolic link {path} goes to {target}, which is in neither the source, the registry "
-            "nor a whitelisted directory",
-            path=path,
-            target=text,
-        )
+        return None
 
     def _local(self, path: str, local: str) -> LocalTarget:
         if any(is_internal(part) for part in local.split("/")):
@@ -87,10 +92,13 @@ class Surroundings:
         if not inside:
             raise Wrong("the symbolic link {path} leads out of the whitelisted directories", path=path)
         if not os.path.isfile(resolved):
-            raise Wrong(
-                "the symbolic link {path} goes to {target}, which is no file", path=path, target=joined
-            )
+            raise Wrong("the symbolic link {path} goes to no file in its whitelisted directory", path=path)
         return WhitelistedTarget(joined, resolved)
+
+
+def _normalised(path: str) -> str:
+    # normpath keeps two leading slashes, which POSIX lets mean something else; Linux does not.
+    return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _registry_file(path: str, inside: str) -> FileAddress:

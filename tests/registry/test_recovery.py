@@ -1,0 +1,290 @@
+"""Recovery: a dead daemon's committed work is finished by whoever comes next, and answered by its own."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import ADMIN, STAGING_ID, Bench
+from support.checker import assert_clean
+
+from gobblerd.actions.action import Context
+from gobblerd.domain.errors import Busy, Fault
+from gobblerd.domain.messages import Response
+from gobblerd.domain.permissions import Caller
+from gobblerd.registry.record import Record
+from gobblerd.registry.recovery import recover_all
+from gobblerd.registry.registry import Registry
+from gobblerd.registry.transaction import Origin, UnfinishedError
+from gobblerd.storage import files
+
+OTHER = "f" * 16
+DAY = 86_400 * 10**9
+
+
+def nothing(_: Record) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def filled(bench: Bench) -> None:
+    bench.run("create_project", project="p")
+    bench.upload("p/a/1", {"f": b"12"})
+    bench.upload("p/a/2", {"f": b"345"})
+
+
+@pytest.fixture
+def other(bench: Bench) -> Iterator[Registry]:
+    """Return the registry as a daemon with another staging directory has it."""
+    registry = Registry(str(bench.root), staging=OTHER, lock_timeout=lambda: 5.0)
+    yield registry
+    registry.close(wait=True)
+
+
+def run_as_other(bench: Bench, other: Registry, action: str, **fields: Any) -> None:
+    origin = Origin(OTHER)
+    caller = Caller(0, ADMIN, ADMIN, is_administrator=True)
+    staging = (bench.staging_fd, str(bench.staging))
+    context = Context(other, caller, origin, bench.policy, *staging, lambda done, total: None)
+    bench.actions[action].model_validate(fields).perform(context)
+    other.finish(origin)
+
+
+def die_committed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, path: str, action: str, **fields: Any
+) -> None:
+    """Perform an action whose step at `path` fails, and let its daemon die with the record committed."""
+    real = os.rename
+
+    def rename(source: str, target: str, **rest: Any) -> None:
+        if str(target).endswith(path) or str(source).endswith(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "rename", rename)
+        with pytest.raises(UnfinishedError):
+            bench.run(action, **fields)
+    bench.registry.close(wait=True)
+
+
+def start_again(bench: Bench) -> list[Response]:
+    """Open the registry anew, as its daemon does when it starts; return what it delivers."""
+    delivered: list[Response] = []
+    bench.registry = bench.open_registry()
+    bench.registry.clean_up()
+    assert bench.registry.recovery.mend(delivered.append, nothing) == 0
+    return delivered
+
+
+def names(bench: Bench, folder: str) -> list[str]:
+    return sorted(os.listdir(bench.root / "..transactions" / folder))
+
+
+def read(bench: Bench, path: str) -> Any:
+    return json.loads((bench.root / path).read_bytes())
+
+
+DELETE = {"project": "p", "asset": "a", "version": "2"}
+
+
+# ---- two daemons
+
+
+def test_another_daemon_finishes_what_stands_in_its_way(
+    bench: Bench, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the place as after the change; the response waits for the daemon that was asked."""
+    die_committed(bench, monkeypatch, "p/a/2", "delete_version", **DELETE)
+    run_as_other(bench, other, "set_permissions", project="p", asset="a", permissions={"owners": ["x"]})
+    assert not (bench.root / "p/a/2").exists()
+    assert read(bench, "p/..usage") == {"total": 2}
+    assert read(bench, "p/a/..latest") == {"version": "1"}
+    delivered: list[Response] = []
+    assert other.recovery.mend(delivered.append, nothing) == 0
+    assert delivered == []
+    assert len(names(bench, "applied")) == 1
+    assert [(r.code, r.identity.name) for r in start_again(bench)] == [(200, "request-delete_version-1")]
+    assert start_again(bench) == []
+    assert_clean(str(bench.root))
+
+
+def test_another_daemon_mends_from_time_to_time(
+    bench: Bench, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is in nobody's way; it consumes nothing of another staging directory."""
+    die_committed(bench, monkeypatch, "p/a/3", "upload", project="p", asset="a", version="3", **source(bench))
+    consumed: list[Record] = []
+    assert other.recovery.mend(lambda _: None, consumed.append) == 0
+    assert (bench.root / "p/a/3/g").read_bytes() == b"678"
+    assert consumed == []
+    assert [r.action for r in start_again(bench)] == ["upload"]
+    assert_clean(str(bench.root))
+
+
+def source(bench: Bench) -> dict[str, Any]:
+    return {"source": bench.source("s", {"g": b"678"}), "consume": True}
+
+
+def test_a_project_s_usage_is_right_whoever_counts_first(
+    bench: Bench, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload into another asset of a project with an unfinished change: nothing is counted twice."""
+    die_committed(bench, monkeypatch, "p/..usage", "delete_version", **DELETE)
+    bench.source("s", {"g": b"678"})
+    run_as_other(bench, other, "upload", project="p", asset="b", version="1", source="s")
+    assert read(bench, "p/..usage") == {"total": 5}
+    assert len(start_again(bench)) == 1
+    assert_clean(str(bench.root))
+
+
+def test_a_living_daemon_s_record_is_left_alone(bench: Bench, other: Registry) -> None:
+    """Its locks are held: nobody else applies it, and `mend` says that it is unfinished."""
+    bench.run("refresh_usage", project="p", finish=False)
+    [name] = names(bench, "applied")
+    folder = bench.root / "..transactions"
+    os.rename(folder / "applied" / name, folder / "committed" / name)  # as in the middle of applying
+    held = bench.registry.locks.climb(other.recovery._load("..transactions/committed", name).ladder, "alive")  # type: ignore[union-attr]
+    assert other.recovery.mend(lambda _: None, nothing) == 1
+    assert names(bench, "committed") == [name]
+    held.release()
+    assert other.recovery.mend(lambda _: None, nothing) == 0
+    assert names(bench, "applied") == [name]
+
+
+# ---- places that were taken
+
+
+def test_a_taken_place_is_set_aside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Go service wrote there after our crash: its version stays, ours is kept aside, the answer is 500."""
+    die_committed(bench, monkeypatch, "p/a/3", "upload", project="p", asset="a", version="3", **source(bench))
+    (bench.root / "p/a/3").mkdir()
+    (bench.root / "p/a/3/go").write_bytes(b"1")
+    consumed: list[Record] = []
+    delivered: list[Response] = []
+    bench.registry = bench.open_registry()
+    assert bench.registry.recovery.mend(delivered.append, consumed.append) == 0
+    [answer] = delivered
+    assert answer.code == 500
+    assert answer.identity.name == "request-upload-1"
+    assert "p/a/3" in answer.body["reason"]
+    assert str(bench.root) not in answer.body["reason"]
+    assert consumed == []
+    assert os.listdir(bench.root / "p/a/3") == ["go"]
+    [aside] = names(bench, "aside")
+    assert [p.read_bytes() for p in (bench.root / "..transactions/aside" / aside).rglob("g")] == [b"678"]
+    assert (bench.staging / "s/g").exists()
+    assert read(bench, "p/..usage") == {"total": 5}
+    assert bench.registry.recovery.mend(delivered.append, consumed.append) == 0
+    assert len(delivered) == 1
+
+
+# ---- what was not committed
+
+
+def staged(bench: Bench, staging: str) -> str:
+    name = f"{staging}-{'0' * 16}"
+    path = bench.root / "..transactions" / name / "1"
+    path.mkdir(parents=True)
+    (path / "f").write_bytes(b"staged")
+    return name
+
+
+def test_uncommitted_work_is_discarded_by_its_own_daemon(bench: Bench, other: Registry) -> None:
+    """At its start; another's stays."""
+    staged(bench, STAGING_ID)
+    theirs = staged(bench, OTHER)
+    assert bench.registry.clean_up() == 1
+    assert [n for n in names(bench, "") if "-" in n] == [theirs]
+    assert bench.registry.clean_up() == 0
+    assert other.clean_up() == 1
+    assert_clean(str(bench.root))
+
+
+def test_uncommitted_work_of_others_is_left_for_seven_days(bench: Bench) -> None:
+    """Untouched for longer, anybody may remove it."""
+    theirs = staged(bench, OTHER)
+    now = os.stat(bench.root / "..transactions" / theirs).st_ctime_ns
+    recovery = bench.registry.recovery
+    assert recovery.purge_abandoned(now + 7 * DAY - 10**9) == 0
+    assert recovery.purge_abandoned(now + 7 * DAY + 10**9) == 1
+    assert_clean(str(bench.root))
+
+
+def test_what_is_under_way_or_recorded_is_never_discarded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A living thread's directory, and that of a committed or applied record."""
+    bench.run("refresh_usage", project="p", finish=False)
+    with bench.registry.transaction(bench.origin("x")) as transaction:
+        transaction.put("p/..x", b"1")
+        assert bench.registry.recovery.discard_uncommitted() == 0
+        assert bench.registry.recovery.purge_abandoned(2**62) == 0
+    die_committed(bench, monkeypatch, "p/a/2", "delete_version", **DELETE)
+    registry = bench.open_registry()
+    assert registry.recovery.discard_uncommitted() == 0
+    assert registry.recovery.purge_abandoned(2**62) == 0
+    registry.close()
+    assert {r.action for r in start_again(bench)} == {"delete_version", "refresh_usage"}
+
+
+# ---- records that are not ours to read
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"format": "gobblerd-transaction-2"}', b"[]"])
+def test_a_record_that_cannot_be_read_stops_changes(bench: Bench, content: bytes) -> None:
+    """A later version's, or rot: nothing is guessed, the registry is not changed around it."""
+    (bench.root / "..transactions/committed/x-1").write_bytes(content)
+    with pytest.raises(Fault, match="x-1"):
+        bench.run("set_quota", project="p", baseline=1)
+
+
+# ---- for people
+
+
+def test_recover_for_people(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A dry run changes nothing and says what would be done; the real one does it; answers wait."""
+    die_committed(bench, monkeypatch, "p/a/2", "delete_version", **DELETE)
+    young = staged(bench, OTHER)
+    before = bench.snapshot()
+    found = recover_all(str(bench.root), dry_run=True)
+    assert [(f.state, f.done) for f in found] == [
+        ("committed", "would be finished"),
+        ("uncommitted", "left to its daemon"),
+    ]
+    assert found[0].places == ("p/a/2",)
+    assert bench.snapshot() == before
+    done = recover_all(str(bench.root), dry_run=False)
+    assert ("committed", "finished") in [(f.state, f.done) for f in done]
+    assert not (bench.root / "p/a/2").exists()
+    assert young in names(bench, "")
+    assert [r.code for r in start_again(bench)] == [200]
+
+
+def test_recover_leaves_a_running_daemon_alone(bench: Bench, other: Registry) -> None:
+    """Its locks are held."""
+    bench.run("refresh_usage", project="p", finish=False)
+    [name] = names(bench, "applied")
+    folder = bench.root / "..transactions"
+    os.rename(folder / "applied" / name, folder / "committed" / name)
+    held = other.locks.climb(other.recovery._load("..transactions/committed", name).ladder, "alive")  # type: ignore[union-attr]
+    assert [f.done for f in recover_all(str(bench.root), dry_run=False)] == [
+        "left alone: its daemon is running"
+    ]
+    held.release()
+
+
+def test_a_required_marker_that_is_gone(bench: Bench) -> None:
+    """An unmounted root looks like an empty registry: 503, nothing is made there."""
+    registry = Registry(str(bench.root), staging=STAGING_ID, require_marker=True, lock_timeout=lambda: 5.0)
+    bench.registry, old = registry, bench.registry
+    with pytest.raises(Busy, match="marker"):
+        bench.run("create_project", project="x")
+    with pytest.raises(Busy, match="marker"):
+        bench.upload("p/a/9", {"f": b"1"})
+    (bench.root / "..gobblerd").write_text("{}")
+    bench.run("create_project", project="x")
+    old.close(wait=True)

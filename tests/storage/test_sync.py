@@ -1,0 +1,128 @@
+"""A tree is made durable file by file or all at once, and a failure is never silent."""
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gobblerd.storage import sync
+from gobblerd.storage.files import Durability
+from gobblerd.storage.sync import MANY_FILES, Disk, TreeSync, filesystem_type
+
+
+class FakeLibc:
+    """A C library whose syncfs says what it is told to."""
+
+    def __init__(self, result: int) -> None:
+        self.result = result
+        self.synced: list[int] = []
+
+    def syncfs(self, fd: int) -> int:
+        self.synced.append(os.fstat(fd).st_ino)
+        return self.result
+
+
+@pytest.fixture
+def trees(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of trees that were synced file by file."""
+    found: list[str] = []
+    monkeypatch.setattr(sync, "sync_tree", found.append)
+    return found
+
+
+def libc(monkeypatch: pytest.MonkeyPatch, result: int = 0) -> FakeLibc:
+    fake = FakeLibc(result)
+
+    def load(*_: Any, **__: Any) -> FakeLibc:
+        return fake
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    return fake
+
+
+def disk(root: Path, *, durability: Durability = Durability.FULL, whole: bool = True) -> Disk:
+    return Disk(str(root), durability, ordered=True, syncs_whole=whole)
+
+
+def test_many_files_are_synced_at_once(
+    tmp_path: Path, trees: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the filesystem that holds them; few are synced one by one."""
+    fake = libc(monkeypatch)
+    with TreeSync(disk(tmp_path), str(tmp_path / "t")) as tree:
+        tree.sync(MANY_FILES)
+        assert fake.synced == [tmp_path.stat().st_ino]
+        assert trees == []
+        tree.sync(MANY_FILES - 1)
+    assert trees == [str(tmp_path / "t")]
+    assert len(fake.synced) == 1
+
+
+def test_where_syncfs_hides_errors_it_is_not_used(
+    tmp_path: Path, trees: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network filesystems and old kernels: file by file, however many."""
+    fake = libc(monkeypatch)
+    with TreeSync(disk(tmp_path, whole=False), "t") as tree:
+        tree.sync(10**6)
+    assert (trees, fake.synced) == (["t"], [])
+
+
+def test_without_durability_nothing_is_synced(
+    tmp_path: Path, trees: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`process` survives the daemon's death only."""
+    fake = libc(monkeypatch)
+    with TreeSync(disk(tmp_path, durability=Durability.PROCESS), "t") as tree:
+        tree.sync(10**6)
+    assert (trees, fake.synced) == ([], [])
+    assert not disk(tmp_path, durability=Durability.PROCESS).is_durable
+
+
+def test_a_failing_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EIO reaches the caller, who has committed nothing yet."""
+    libc(monkeypatch, -1)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: 5)
+    with TreeSync(disk(tmp_path), "t") as tree, pytest.raises(OSError, match="Input/output"):
+        tree.sync(MANY_FILES)
+
+
+def test_no_descriptor_stays(tmp_path: Path) -> None:
+    """The one that was opened before the first write goes at the end."""
+    before = len(os.listdir("/proc/self/fd"))
+    with TreeSync(disk(tmp_path), "t"):
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_syncfs_is_really_called(tmp_path: Path) -> None:
+    """The C library has it, and takes our descriptor."""
+    with TreeSync(disk(tmp_path), str(tmp_path)) as tree:
+        tree.sync(MANY_FILES)
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/shm", "tmpfs")])
+def test_types_of_filesystems(path: str, kind: str) -> None:
+    """The innermost mount counts."""
+    if not os.path.ismount(path):
+        pytest.skip(f"{path} is not mounted here (NOT TESTED on this run)")
+    assert filesystem_type(path) == kind
+
+
+def test_what_is_known_of_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """syncfs is trusted on ext4, XFS and btrfs from Linux 5.8 on; renames are ordered by a journal."""
+    table = {
+        ("ext4", (6, 1)): (True, True),
+        ("ext4", (5, 7)): (True, False),
+        ("btrfs", (5, 8)): (False, True),
+        ("tmpfs", (6, 1)): (True, False),
+        ("nfs4", (6, 1)): (False, False),
+        ("", (6, 1)): (False, False),
+    }
+    for (kind, kernel), expected in table.items():
+        monkeypatch.setattr(sync, "filesystem_type", lambda _, kind=kind: kind)
+        monkeypatch.setattr(sync, "_kernel_version", lambda kernel=kernel: kernel)
+        found = Disk.of(str(tmp_path), Durability.FULL)
+        assert (found.ordered, found.syncs_whole) == expected
