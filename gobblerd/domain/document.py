@@ -6,7 +6,7 @@
 import json
 from typing import Any, NoReturn
 
-from gobblerd.domain.errors import Plain, Wrong
+from gobblerd.domain.errors import Plain, Wrong, quoted
 
 NESTING_MAX = 64
 
@@ -19,7 +19,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {json.dumps(key)} occurs twice in one object")
+            raise ValueError(f"the key {quoted(key)} occurs twice in one object")
         found[key] = value
     return found
 
@@ -57,6 +57,9 @@ def _check_values(document: dict[str, Any]) -> None:
     pending: list[tuple[Any, int]] = [(document, 1)]
     while pending:
         value, depth = pending.pop()
+        if isinstance(value, str):
+            _check_text(value)
+            continue
         if depth > NESTING_MAX:
             raise Wrong("the request is nested deeper than {most} levels", most=NESTING_MAX)
         if isinstance(value, dict):
@@ -65,10 +68,8 @@ def _check_values(document: dict[str, Any]) -> None:
             )
             for key in value:
                 _check_text(key)
-        elif isinstance(value, list):
+        else:
             pending.extend((item, depth + 1) for item in value if isinstance(item, dict | list | str))
-        elif isinstance(value, str):
-            _check_text(value)
 
 
 def _check_text(text: str) -> None:

@@ -24,7 +24,10 @@ def parse_time(text: str) -> int:
     if found is None:
         raise ValueError("not a time of the form YYYY-MM-DDThh:mm:ssZ")
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _offset(found)
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _offset(found)
+    except OverflowError:
+        raise ValueError("not a time of the years 1 to 9999") from None
     fraction = int((found[7] or "0")[:9].ljust(9, "0"))
     whole = moment - _EPOCH
     return (whole.days * 86400 + whole.seconds) * NANOSECONDS + fraction

@@ -38,13 +38,13 @@ class Metadata:
             return None
 
     def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T | None:
-        data = self.read(path)
-        if data is None:
-            return None
         try:
-            return parse(data)
+            data = self.read(path)
+            return None if data is None else parse(data)
         except documents.Unreadable as error:
             raise Fault("{path} cannot be read: {error}", path=path, error=str(error)) from None
+        except (IsADirectoryError, PermissionError) as error:
+            raise Fault("{path} cannot be read: {error}", path=path, error=error.strerror) from None
 
     def _needed(self, path: str, parse: Callable[[bytes], T]) -> T:
         found = self._parsed(path, parse)

@@ -6,6 +6,7 @@ record in `applied/` is never applied again: it waits for the daemon of its stag
 the response. Every step may be interrupted and done again.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -21,7 +22,8 @@ from gobblerd.registry import layout
 from gobblerd.registry.apply import TakenError, apply_again, sync_touched
 from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
 from gobblerd.registry.record import Record, read_record, record_bytes
-from gobblerd.storage.files import Durability, remove_tree, rename, write_file
+from gobblerd.storage.files import Durability, rename, write_file
+from gobblerd.storage.removal import remove_tree
 from gobblerd.storage.sync import Disk
 
 log = structlog.get_logger(__name__)
@@ -210,8 +212,8 @@ class Recovery:
         """Remove any daemon's uncommitted work that was untouched for `seconds`; `now` in nanoseconds."""
         found = 0
         for name in self._uncommitted():
-            status = os.lstat(layout.join(self._root, layout.TRANSACTIONS, name))
-            if now - status.st_ctime_ns > seconds * 1e9:
+            touched = _last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
+            if touched is not None and now - touched > seconds * 1e9:
                 found += self._discard(name)
         return found
 
@@ -253,13 +255,26 @@ class Recovery:
     def report_uncommitted(self, *, dry_run: bool) -> Iterator[RecoveryFinding]:
         """Discard what was abandoned for a week unless `dry_run`; the rest is its daemon's."""
         for name in self._uncommitted():
-            status = os.lstat(layout.join(self._root, layout.TRANSACTIONS, name))
+            touched = _last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
             done = "left to its daemon"
-            if time.time_ns() - status.st_ctime_ns > ABANDONED_SECONDS * 1e9:
+            if touched is not None and time.time_ns() - touched > ABANDONED_SECONDS * 1e9:
                 done = "would be discarded"
                 if not dry_run:
                     done = "discarded" if self._discard(name) else "left alone"
             yield RecoveryFinding(name, "uncommitted", (), "discard when its daemon starts", done)
+
+
+def _last_touched(path: str) -> int | None:
+    """Return the newest ctime in a tree (a long upload touches only what is deep in it); None if it is gone."""
+    try:
+        newest = os.lstat(path).st_ctime_ns
+    except FileNotFoundError:
+        return None
+    for directory, _, names in os.walk(path):
+        for name in (".", *names):
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, os.lstat(f"{directory}/{name}").st_ctime_ns)
+    return newest
 
 
 def _conflict(one: Sequence[Rung], other: Sequence[Rung]) -> bool:

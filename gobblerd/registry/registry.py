@@ -35,7 +35,8 @@ from gobblerd.registry.record import read_record
 from gobblerd.registry.recovery import Recovery
 from gobblerd.registry.transaction import Origin, Transaction, make_transactions
 from gobblerd.storage.clock import FileClock
-from gobblerd.storage.files import Durability, remove_tree
+from gobblerd.storage.files import Durability
+from gobblerd.storage.removal import remove_tree
 from gobblerd.storage.sync import Disk
 
 log = structlog.get_logger(__name__)

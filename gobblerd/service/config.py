@@ -192,7 +192,7 @@ class Config(BaseSettings):
 
     upload_max_files: int = _setting(1_000_000, "Most files and empty directories of an upload.", ge=1)
     upload_max_bytes: int = _setting(0, "Most bytes of an upload; 0: no limit but the quota.", "bytes", ge=0)
-    upload_max_depth: int = _setting(256, "Deepest directory of an upload.", "levels", ge=1)
+    upload_max_depth: int = _setting(256, "Deepest directory of an upload.", "levels", ge=1, le=512)
     upload_max_path_bytes: int = _setting(
         3072,
         "Longest path within an upload; with project, asset and version it must fit 4095.",

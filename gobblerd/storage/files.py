@@ -6,7 +6,6 @@ sync: what was answered then survives the daemon's death, but not the machine's.
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -94,17 +93,6 @@ def _sync_entry(name: str, dir_fd: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove whatever is at `path`, if anything is; never follows a symbolic link."""
-    try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def exists(path: str) -> bool:

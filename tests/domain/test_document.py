@@ -100,3 +100,16 @@ def test_what_is_taken(body: bytes, found: dict[str, Any]) -> None:
 def test_nesting_just_allowed() -> None:
     """64 levels, the document's own counted."""
     assert parse_object(b'{"a":' + b"[" * 63 + b"1" + b"]" * 63 + b"}")
+
+
+def test_a_string_is_no_level() -> None:
+    """Arrays and objects nest; what is in the last of them does not."""
+    parse_object(b'{"a":' + b"[" * 63 + b'"x"' + b"]" * 63 + b"}")
+
+
+def test_a_long_duplicate_key_gives_a_short_reason() -> None:
+    """A reason is a sentence, whatever it quotes."""
+    key = b"k" * 1_000_000
+    with pytest.raises(Wrong) as caught:
+        parse_object(b'{"%s":1,"%s":1}' % (key, key))
+    assert len(caught.value.reason) < 1000

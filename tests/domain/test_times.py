@@ -81,3 +81,10 @@ def test_round_trip(nanoseconds: int) -> None:
 def test_order(one: int, other: int) -> None:
     """Times compare as their texts do."""
     assert (one // 1000 < other // 1000) == (format_time(one) < format_time(other))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_times_beyond_the_calendar_are_none(text: str) -> None:
+    """A stored `until` of that kind must match nobody, not fail every upload."""
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        parse_time(text)

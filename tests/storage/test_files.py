@@ -15,7 +15,6 @@ from gobblerd.storage.files import (
     exists,
     opened_beneath,
     read_all,
-    remove_tree,
     rename,
     replace_file,
     sync_directory,
@@ -23,6 +22,7 @@ from gobblerd.storage.files import (
     write_all,
     write_file,
 )
+from gobblerd.storage.removal import remove_tree
 
 
 @pytest.fixture

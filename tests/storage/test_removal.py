@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gobblerd.staging.removal import remove_tree_beneath
+from gobblerd.storage.removal import remove_tree, remove_tree_beneath
 
 
 @pytest.fixture
@@ -15,16 +15,20 @@ def top(tmp_path: Path) -> int:
     return os.open(tmp_path, os.O_RDONLY)
 
 
-def test_a_tree_deeper_than_any_path_goes(tmp_path: Path, top: int) -> None:
-    """5,000 levels: no recursion, no descriptor per level, no path."""
-    fd = os.dup(top)
-    os.mkdir("tree", dir_fd=fd)
-    for name in ["tree", *["d"] * 5_000]:
-        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+def make_deep(path: Path, levels: int) -> None:
+    path.mkdir()
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         os.close(fd)
         fd = below
-        os.mkdir("d", dir_fd=fd)
     os.close(fd)
+
+
+def test_a_tree_deeper_than_any_path_goes(tmp_path: Path, top: int) -> None:
+    """5,000 levels: no recursion, no descriptor per level, no path."""
+    make_deep(tmp_path / "tree", 5_000)
     try:
         remove_tree_beneath(top, "tree")
         assert not (tmp_path / "tree").exists()
@@ -51,7 +55,7 @@ def test_what_takes_too_long_is_left_to_the_next_time(
     """Somebody may fill it as fast as it is removed."""
     (tmp_path / "tree" / "a" / "b").mkdir(parents=True)
     with monkeypatch.context() as patched:
-        patched.setattr("gobblerd.staging.removal._SECONDS_MOST", -1.0)
+        patched.setattr("gobblerd.storage.removal._SECONDS_MOST", -1.0)
         with pytest.raises(OSError, match="next time"):
             remove_tree_beneath(top, "tree")
     remove_tree_beneath(top, "tree")
@@ -97,3 +101,11 @@ def test_an_owner_who_swaps_directories_for_links_gains_nothing(tmp_path: Path, 
     stop.set()
     thread.join()
     assert len(os.listdir(tmp_path / "precious")) == 50
+
+
+def test_a_tree_of_our_own_may_be_deep(tmp_path: Path) -> None:
+    """Deeper than the interpreter recurses."""
+    make_deep(tmp_path / "d", 1200)
+    remove_tree(str(tmp_path / "d"))
+    assert list(tmp_path.iterdir()) == []
+    remove_tree(str(tmp_path / "d"))  # nothing there: nothing to do

@@ -1,14 +1,17 @@
-"""Removing a tree that others may be changing: no link followed, no recursion, three descriptors at most.
+"""Removing a tree, of our own or one that others may be changing; no link is followed.
 
-`shutil.rmtree` recurses with a descriptor per level, so a tree of 100,000 levels defeats it. Here each
-directory found is first moved up into the top one under a new name, which keeps the tree two levels deep.
+`shutil.rmtree` recurses with a descriptor per level, so a tree of 100,000 levels defeats it. Where that may
+be, each directory found is first moved up into the top one under a new name, which keeps the tree two levels
+deep and takes three descriptors.
 Limit: what takes more than a minute, or is filled as fast as it is removed, is left to the next time.
 """
 
 import contextlib
 import errno
 import itertools
+import math
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -18,16 +21,30 @@ from gobblerd.storage.files import READ_DIRECTORY, opened
 _SECONDS_MOST = 60.0
 
 
-def remove_tree_beneath(dir_fd: int, name: str) -> None:
+def remove_tree(path: str) -> None:
+    """Remove whatever is at `path` in a directory of our own, if anything is."""
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        try:
+            shutil.rmtree(path)
+        except RecursionError:
+            with opened(os.path.dirname(path), READ_DIRECTORY) as dir_fd:
+                remove_tree_beneath(dir_fd, os.path.basename(path), seconds=math.inf)
+    except FileNotFoundError:
+        pass
+
+
+def remove_tree_beneath(dir_fd: int, name: str, seconds: float | None = None) -> None:
     """Remove the directory `name` in `dir_fd`. OSError if something in it could not be removed."""
     with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as top:
-        _empty(top)
+        _empty(top, time.monotonic() + (_SECONDS_MOST if seconds is None else seconds))
     os.rmdir(name, dir_fd=dir_fd)
 
 
-def _empty(top: int) -> None:
+def _empty(top: int, deadline: float) -> None:
     fresh = (f".gobblerd-purged-{number}" for number in itertools.count())
-    deadline = time.monotonic() + _SECONDS_MOST
     while directories := _remove_files(top):
         for name in directories:
             if time.monotonic() > deadline:
