@@ -265,7 +265,7 @@ class Recovery:
 
 
 def _last_touched(path: str) -> int | None:
-    """Return the newest ctime in a tree (a long upload touches only what is deep in it); None if it is gone."""
+    """Return the newest ctime in a tree (a long upload touches only its depths); None if it is gone."""
     try:
         newest = os.lstat(path).st_ctime_ns
     except FileNotFoundError:

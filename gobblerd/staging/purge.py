@@ -20,10 +20,10 @@ from gobblerd.domain.messages import REQUEST_PREFIX, Identity
 from gobblerd.domain.times import NANOSECONDS
 from gobblerd.staging.directory import RESPONSES, Staging
 from gobblerd.staging.ledger import Ledger
-from gobblerd.storage.removal import remove_tree_beneath
 from gobblerd.staging.settings import PurgeAges
 from gobblerd.staging.status import PurgeCounts
 from gobblerd.storage.files import READ_DIRECTORY, opened
+from gobblerd.storage.removal import remove_tree_beneath
 
 _log = structlog.get_logger()
 

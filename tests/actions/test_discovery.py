@@ -57,3 +57,15 @@ def test_every_module_of_actions_has_a_twin() -> None:
         for path in Path(__file__).parent.glob("test_*.py")
     }
     assert modules <= twins
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_every_action_has_a_row_in_the_docs(name: str) -> None:
+    """With each of its fields, marked `?` where it is optional."""
+    page = (Path(__file__).parents[2] / "docs" / "actions.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1
+    for field, info in FOUND[name].model_fields.items():
+        assert f"`{field}`" in rows[0], field
+        optional = f"`{field}`?" in rows[0]
+        assert optional != info.is_required(), field

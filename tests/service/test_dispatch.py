@@ -252,7 +252,9 @@ def test_a_stop_after_the_commit_does_not_deny_it(room: Room, monkeypatch: pytes
     document = {"project": "p", "asset": "a", "version": "2", "source": "u"}
     with monkeypatch.context() as patch:
         patch.setattr(LockTable, "extend", stop)
-        claim = Claim(Identity("request-upload-2", 1, 2, 3), "upload", 0, "root", json.dumps(document).encode())
+        claim = Claim(
+            Identity("request-upload-2", 1, 2, 3), "upload", 0, "root", json.dumps(document).encode()
+        )
         room.dispatcher.run(claim)
     assert room.spool.released == []
     assert [r.code for r in room.spool.unfinished_ones] == [500]

@@ -5,6 +5,7 @@ and finishes its transaction as a worker would.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin
 from gobblerd.storage.files import Durability
 
+
+def no_progress(done: int, total: int) -> None:
+    """Take note of nothing."""
+
+
 STAGING_ID = "0123456789abcdef"
 ADMIN = "root"
 
@@ -28,7 +34,7 @@ class Bench:
     base: Path
     policy: Policy = field(default_factory=Policy)
     durability: Durability = Durability.FULL
-    progress: Any = staticmethod(lambda done, total: None)
+    progress: Callable[[int, int], None] = field(default=no_progress)
 
     def __post_init__(self) -> None:
         self.root = self.base / "registry"
@@ -62,7 +68,7 @@ class Bench:
         return Origin(STAGING_ID, respond)
 
     def run(
-        self, action: str, user: str = ADMIN, uid: int = 0, finish: bool = True, **fields: Any
+        self, action: str, user: str = ADMIN, uid: int = 0, *, finish: bool = True, **fields: Any
     ) -> dict[str, Any]:
         """Perform one request; return the action's own keys, or let its error through."""
         origin = self.origin(action, user)
