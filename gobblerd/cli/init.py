@@ -129,7 +129,9 @@ def _default_acl(staging: str, account: Account) -> Iterator[str]:
     """Let the account read and remove what users put into directories of theirs."""
     if account.uid == 0:
         return
-    rule = f"u:{account.name}:rwX"
+    # A default ACL replaces the umask of whoever writes there. Left to itself it would be made from the
+    # directory's own mode, and everybody's files would be writable to everybody.
+    rule = f"u::rwx,g::---,o::---,m::rwx,u:{account.name}:rwx"
     program = shutil.which("setfacl")
     if program is None:
         yield (
@@ -141,7 +143,7 @@ def _default_acl(staging: str, account: Account) -> Iterator[str]:
         [program, "-d", "-m", rule, staging], capture_output=True, text=True, check=False
     )
     if ran.returncode == 0:
-        yield f"set default ACLs on {staging}: {account.name} may read what users put there"
+        yield f"set default ACLs on {staging}: what users put there is theirs and {account.name}'s alone"
     else:
         yield f"could not set default ACLs on {staging}: {ran.stderr.strip()}"
 

@@ -42,9 +42,10 @@ def read_all(fd: int, most: int) -> bytes:
 
 
 def write_file(path: str, data: bytes, durability: Durability, *, dir_fd: int | None = None) -> None:
-    """Create a new file; FileExistsError if the name is taken."""
+    """Create a new file of mode 0644, whatever umask and default ACL say; FileExistsError if it is there."""
     fd = os.open(path, _CREATE, FILE_MODE, dir_fd=dir_fd)
     try:
+        os.fchmod(fd, FILE_MODE)
         write_all(fd, data)
         if durability is Durability.FULL:
             os.fsync(fd)

@@ -2,15 +2,21 @@
 
 import json
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.places import Users, as_user, open_directory
 
 from gobblerd.cli.main import command
 from gobblerd.registry import layout
+from gobblerd.staging.directory import Staging
+from gobblerd.storage.files import Durability, replace_file
 
 CORPUS = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "data", "corpus", "go-registry.tar.gz"
@@ -212,4 +218,40 @@ def test_default_acls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: s
     monkeypatch.setenv("PATH", str(programs))
     assert said.format(staging=staging) in done(staging, tmp_path / "r", "--owner", "daemon")
     if log.exists():
-        assert log.read_text() == f"-d -m u:daemon:rwX {staging}\n"
+        assert log.read_text() == f"-d -m u::rwx,g::---,o::---,m::rwx,u:daemon:rwx {staging}\n"
+
+
+@pytest.mark.skipif(
+    not shutil.which("setfacl"), reason="setfacl is not installed: default ACLs are NOT TESTED"
+)
+def test_default_acls_close_files_to_other_users(users: Users) -> None:
+    """The account reads what a user writes under any umask; other users neither read nor write it."""
+    with open_directory() as base:
+        arguments = ["init", f"{base}/staging", f"{base}/registry", "--owner", users.carol]
+        subprocess.run([sys.executable, "-m", "gobblerd", *arguments], check=True, stdout=subprocess.DEVNULL)
+        for umask in ("000", "022", "077"):
+            made = f"{base}/staging/{umask}"
+            script = f"umask {umask}; mkdir {made} && echo mine > {made}/file"
+            subprocess.run([*as_user(users.alice), "sh", "-c", script], check=True)
+            for user, test, expected in (
+                (users.carol, "-r", 0),
+                (users.bob, "-r", 1),
+                (users.bob, "-w", 1),
+                (users.alice, "-w", 0),
+            ):
+                ran = subprocess.run([*as_user(user), "test", test, f"{made}/file"], check=False)
+                assert ran.returncode == expected, (umask, user, test)
+
+
+@pytest.mark.skipif(
+    not shutil.which("setfacl"), reason="setfacl is not installed: default ACLs are NOT TESTED"
+)
+def test_responses_are_for_everybody_whatever_the_default_acl(users: Users) -> None:
+    """The daemon's files inherit what `init` set for the users' files, and must be readable all the same."""
+    with open_directory() as base:
+        run(f"{base}/staging", f"{base}/registry", "--owner", users.carol)
+        staging = Staging.open(f"{base}/staging", Durability.FULL)
+        replace_file(staging.responses_fd, ".new", "request-x-1", b"{}", Durability.FULL)
+        path = f"{base}/staging/responses/request-x-1"
+        subprocess.run([*as_user(users.bob), "cat", path], check=True, stdout=subprocess.DEVNULL)
+        staging.close()
