@@ -199,6 +199,7 @@ class Daemon:
             return
         self._state = "serving"
         self._began.set()
+        self._tend()
         self._notifier.ready(f"serving {self._staging.path}")
         log.info(
             "serving",
