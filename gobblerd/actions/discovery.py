@@ -20,6 +20,6 @@ def discover() -> Mapping[str, type[Action]]:
 
 def _named(base: type[Action]) -> Iterator[type[Action]]:
     for action in base.__subclasses__():
-        if "name" in vars(action):
+        if "name" in vars(action) and action.__module__.startswith(f"{actions.__name__}."):
             yield action
         yield from _named(action)
