@@ -1,0 +1,93 @@
+# ruff: noqa: FBT001, FBT002, PLR0913, PLR0917 - names, order and defaults of the parameters are pygobbler's
+"""The functions that upload: a place in staging, and a directory from there or from anywhere."""
+
+import os
+from typing import TYPE_CHECKING
+
+from gobblerd.client.drops import submit
+
+if TYPE_CHECKING:
+    from gobblerd.client.parallel import Progress
+
+
+def allocate_upload_directory(staging: str, create: bool = True) -> str:
+    """Make a new directory in staging for files to be uploaded, and return its path.
+
+    Its rights come from the umask and from default ACLs: the daemon must be able to read it. With
+    `create=False` only the name is chosen.
+    """
+    path = os.path.join(staging, f"upload-{os.urandom(8).hex()}")
+    if create:
+        os.mkdir(path)
+    return path
+
+
+def upload_directory(
+    project: str,
+    asset: str,
+    version: str,
+    directory: str,
+    staging: str,
+    url: str | None,
+    probation: bool = False,
+    consume: bool | None = None,
+    ignore_dot: bool = True,
+    spoof: str | None = None,
+    concurrent: int = 1,
+    *,
+    timeout: float | None = None,
+    progress: "Progress | None" = None,
+) -> None:
+    """Upload a directory as a new version.
+
+    One that lies directly in staging is taken as it is. Any other is copied there first, by `concurrent`
+    threads, and the copy is removed in the end, also after an error or Ctrl-C; `progress` is told files
+    done, files in all, bytes done, bytes in all. `consume` (default: for copies) lets the daemon take
+    files away from what it was given. `ignore_dot` leaves out names that begin with a dot; `probation`
+    uploads for approval. GobblerError if the upload is refused; ValueError for what cannot be copied.
+    """
+    fields = {
+        "project": project,
+        "asset": asset,
+        "version": version,
+        "on_probation": probation,
+        "ignore_dot": ignore_dot,
+    }
+    name = _name_in_staging(directory, staging)
+    if name is not None:
+        taken = {**fields, "source": name, "consume": bool(consume)}
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        return
+    _require_apart(directory, staging)
+    from gobblerd.client.copying import copy_tree  # noqa: PLC0415 - needed only to copy
+
+    copy = allocate_upload_directory(staging, create=False)
+    try:
+        os.mkdir(copy)
+        copy_tree(directory, copy, ignore_dot=ignore_dot, concurrent=concurrent, progress=progress)
+        taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+    finally:
+        _remove(copy)
+
+
+def _name_in_staging(directory: str, staging: str) -> str | None:
+    """Return the name of a directory directly in staging; None if it is somewhere else, or a link."""
+    path = os.path.abspath(directory)
+    if os.path.islink(path) or os.path.realpath(os.path.dirname(path)) != os.path.realpath(staging):
+        return None
+    if not os.path.isdir(path):
+        raise NotADirectoryError(f"{directory!r} is not a directory")
+    return os.path.basename(path)
+
+
+def _require_apart(directory: str, staging: str) -> None:
+    source, place = os.path.realpath(directory), os.path.realpath(staging)
+    if os.path.commonpath((source, place)) == source:
+        raise ValueError(f"{directory!r} holds the staging directory: copied there, it would hold itself")
+
+
+def _remove(path: str) -> None:
+    import shutil  # noqa: PLC0415 - 10 ms that are needed only after a copy
+
+    shutil.rmtree(path, ignore_errors=True)
