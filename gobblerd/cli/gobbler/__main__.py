@@ -1,0 +1,5 @@
+"""`python -m gobblerd.cli.gobbler` is `gobbler`."""
+
+from gobblerd.cli.gobbler.main import main
+
+main()

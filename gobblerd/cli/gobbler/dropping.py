@@ -1,0 +1,29 @@
+"""Dropping a request without waiting for its answer: it stays in staging when `gobbler` ends.
+
+The client's own `submit` removes the request in the end, since an answer that nobody waits for is not
+wanted; here somebody will, with `gobbler wait`.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+COPY_PREFIX = "copy-"  # what `upload --no-wait` leaves in staging, and `wait` clears away
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def drop(staging: str, action: str, fields: Mapping[str, Any]) -> str:
+    """Write a request under another name, then rename it; return its name."""
+    token = os.urandom(8).hex()
+    temporary, name = os.path.join(staging, f".gobbler-{token}"), f"request-{action}-{token}"
+    try:
+        with open(os.open(temporary, _CREATE, 0o666), "w", encoding="ascii") as file:
+            json.dump(fields, file)
+        os.rename(temporary, os.path.join(staging, name))
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return name

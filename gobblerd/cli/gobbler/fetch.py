@@ -1,0 +1,151 @@
+"""`gobbler fetch`: a version's files, where they are, or copied into a directory and checked.
+
+With `-o`, files arrive in `DIR/.gobbler-fetch`, and go to DIR once they are whole and have the manifest's
+checksum, so that an interrupted fetch continues. What is in DIR already is never overwritten.
+Limit: of two fetches into one DIR at once, the one that ends later may fail, and is to be repeated.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from gobblerd.cli.gobbler.progress import Progress, bar
+from gobblerd.cli.gobbler.session import Session, absent, verb
+from gobblerd.cli.gobbler.text import counted
+from gobblerd.domain.names import is_internal
+
+_CONCURRENT = 4
+_ARRIVING = ".gobbler-fetch"  # within DIR, until all is there
+
+
+@verb("fetch")
+@click.argument("project")
+@click.argument("asset")
+@click.argument("version", default="latest")
+@click.option(
+    "-o", "--output", metavar="DIR", type=click.Path(file_okay=False), help="Copy the files into DIR."
+)
+def fetch(session: Session, project: str, asset: str, version: str, output: str | None) -> None:
+    """Get the files of VERSION of ASSET in PROJECT; VERSION is "latest" if not given.
+
+    Prints the directory where they are: the registry's own if it can be read here, else a cache that is
+    filled. With -o, copies them into DIR and checks them; run again after an interruption, it continues.
+    """
+    if version == "latest":
+        version = _latest(session, project, asset)
+    place = f"{project}/{asset}/{version}"
+    manifest = session.document(f"{place}/..manifest")
+    if manifest is None:
+        raise absent(f"version {place}")
+    with bar(f"fetching {place}") as progress:
+        source = output or _fetched(session, place, None, progress)
+        if output:
+            _Copy(session, place, manifest, output).run(progress)
+    answer = {"project": project, "asset": asset, "version": version, "path": os.path.abspath(source)}
+    session.show(answer, lambda: [_said(place, manifest, source, output)])
+
+
+def _said(place: str, manifest: Mapping[str, Any], source: str, output: str | None) -> str:
+    return f"{place}: {counted(len(manifest), 'file')} in {output}" if output else source
+
+
+def _latest(session: Session, project: str, asset: str) -> str:
+    found = session.gobbler.fetch_latest(project, asset)
+    if found is None:
+        raise absent(f"latest version of {project}/{asset}")
+    return str(found)
+
+
+def _fetched(session: Session, place: str, cache: str | None, progress: Progress | None) -> str:
+    path: str = session.gobbler.fetch_directory(place, cache=cache, concurrent=_CONCURRENT, progress=progress)
+    return path
+
+
+class _Copy:
+    """A version on its way into a directory."""
+
+    def __init__(self, session: Session, place: str, manifest: Mapping[str, Any], output: str) -> None:
+        self._session, self._place, self._output = session, place, output
+        self._arriving = os.path.join(output, _ARRIVING)
+        self._manifest = {path: entry for path, entry in manifest.items() if _is_inside(path)}
+
+    def run(self, progress: Progress | None) -> None:
+        """Have every file in the directory."""
+        from gobblerd.client.cache import is_same  # noqa: PLC0415 - needed only to copy
+        from gobblerd.client.reading import is_local  # noqa: PLC0415 - as above
+
+        os.makedirs(self._output, exist_ok=True)
+        missing = [path for path, entry in self._manifest.items() if not self._has(path, entry, is_same)]
+        if missing and is_local(self._session.gobbler.registry, force_remote=False):
+            self._copy_all(missing, is_same, progress)
+        elif missing:
+            source = _fetched(self._session, self._place, self._arriving, progress)
+            for path in missing:
+                self._move(os.path.join(source, path), path)
+        shutil.rmtree(self._arriving, ignore_errors=True)
+
+    def _copy_all(self, missing: list[str], is_same: Any, progress: Progress | None) -> None:
+        """Copy from the registry."""
+        from gobblerd.client.parallel import Meter, Stop, for_each  # noqa: PLC0415 - needed only to copy
+
+        source = str(_fetched(self._session, self._place, None, None))
+        meter = Meter(progress, len(missing), sum(self._manifest[path]["size"] for path in missing))
+
+        def copy(path: str, stop: Stop) -> None:
+            stop.check()
+            self._copy(os.path.join(source, path), path, is_same)
+            meter.add(1, self._manifest[path]["size"])
+
+        for_each(missing, copy, _CONCURRENT)
+
+    def _move(self, source: str, path: str) -> None:
+        """Give a file that has arrived, and was checked, its place."""
+        target = os.path.join(self._output, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.rename(source, target)
+
+    def _has(self, path: str, entry: Mapping[str, Any], is_same: Any) -> bool:
+        """Tell whether it is there; ValueError if something else is."""
+        target = os.path.join(self._output, path)
+        if _is_empty_directory(entry):
+            os.makedirs(target, exist_ok=True)
+            return True
+        if not os.path.lexists(target):
+            return False
+        if not is_same(target, entry["size"], entry["md5sum"]):
+            raise ValueError(f"{target} is there already and is something else: give another directory")
+        return True
+
+    def _copy(self, source: str, path: str, is_same: Any) -> None:
+        """Copy one file under another name, check it, and rename it."""
+        entry, target = self._manifest[path], os.path.join(self._output, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.makedirs(self._arriving, exist_ok=True)
+        temporary = os.path.join(self._arriving, os.urandom(8).hex())
+        try:
+            shutil.copyfile(source, temporary)
+            _require(is_same(temporary, entry["size"], entry["md5sum"]), source)
+            os.rename(temporary, target)
+        except BaseException:
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+            raise
+
+
+def _require(is_right: bool, source: str) -> None:  # noqa: FBT001 - the one thing that it is about
+    if not is_right:
+        raise OSError(0, "it is not what the manifest says: `gobbler validate` tells more", source)
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and not any(is_internal(part) for part in path.split("/"))
+
+
+def _is_empty_directory(entry: Mapping[str, Any]) -> bool:
+    return not entry["md5sum"] and "link" not in entry
+
+
+COMMANDS = {"fetch": fetch}

@@ -1,0 +1,120 @@
+"""The `gobbler` command: finds the subcommand, and turns how it ends into the exit code.
+
+0 done, 1 refused, 2 wrong usage, 3 nobody to be reached, 4 no answer in time; 130 and 143 after Ctrl-C and
+SIGTERM, 141 where the reader of the output went away. Imports click only.
+"""
+
+import importlib
+import signal
+import sys
+from collections.abc import Mapping
+from types import FrameType
+
+import click
+
+from gobblerd import __version__
+
+_FAMILIES: Mapping[str, str] = {  # subcommand -> module, in the order of need
+    "upload": "upload",
+    "fetch": "fetch",
+    "ls": "listing",
+    "info": "info",
+    "manifest": "documents",
+    "summary": "documents",
+    "latest": "documents",
+    "usage": "documents",
+    "permissions": "permissions",
+    "project": "places",
+    "asset": "places",
+    "version": "places",
+    "probation": "probation",
+    "clone": "upkeep",
+    "validate": "upkeep",
+    "reindex": "upkeep",
+    "reroute": "upkeep",
+    "refresh": "upkeep",
+    "quota": "quota",
+    "request": "requests",
+    "wait": "requests",
+    "do": "do",
+}
+# The first lines of the subcommands' help, so that `gobbler --help` imports none of them.
+_ABOUT: Mapping[str, str] = {
+    "upload": "Make a new version of a directory.",
+    "fetch": "Get the files of a version.",
+    "ls": "List projects, assets, versions or files.",
+    "info": "Show a place, or which service is used.",
+    "manifest": "Show a version's files, sizes and checksums.",
+    "summary": "Show who uploaded a version, and when.",
+    "latest": "Print an asset's latest version.",
+    "usage": "Show what projects occupy.",
+    "permissions": "Show or change who may do what.",
+    "project": "Create or remove a project.",
+    "asset": "Remove an asset.",
+    "version": "Remove a version.",
+    "probation": "List, approve or reject versions.",
+    "clone": "Make a directory of links to a version.",
+    "validate": "Check a version's files and links.",
+    "reindex": "Rebuild a version's manifest and links.",
+    "reroute": "Save links into what will be deleted.",
+    "refresh": "Compute usage or latest version anew.",
+    "quota": "Show or change a project's quota.",
+    "request": "Drop a request document, print the answer.",
+    "wait": "Wait for the answer to a request.",
+    "do": "Ask for any action by its own name.",
+}
+_INTERRUPTED, _TERMINATED = 130, 143
+
+
+class _Group(click.Group):
+    """Knows its subcommands by name and first line until one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of need."""
+        return list(_FAMILIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import a subcommand."""
+        family = _FAMILIES.get(cmd_name)
+        if family is None:
+            return None
+        module = importlib.import_module(f"gobblerd.cli.gobbler.{family}")
+        found: click.Command = module.COMMANDS[cmd_name]
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """List the subcommands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _ABOUT[name]) for name in _FAMILIES])
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="Every command takes --staging, --registry and --url, or finds them in GOBBLER_STAGING, "
+    "GOBBLER_REGISTRY and GOBBLER_URL, or in ~/.config/gobbler/config.toml.",
+)
+@click.version_option(__version__, prog_name="gobbler")
+def command() -> None:
+    """Keep versions of data in a registry: upload, fetch, look, and ask for changes."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = command.main(prog_name="gobbler", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(_TERMINATED)  # an exception, so that what was begun in staging is cleared away

@@ -1,0 +1,135 @@
+"""`gobbler upload`."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from gobblerd.cli.gobbler.dropping import COPY_PREFIX, drop
+from gobblerd.cli.gobbler.progress import bar
+from gobblerd.cli.gobbler.session import Session, verb
+
+_CONCURRENT = 4  # copies at the same time
+
+
+@verb("upload")
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.argument("project")
+@click.argument("asset")
+@click.argument("version")
+@click.option("--probation", is_flag=True, help="Let the version be approved before it counts.")
+@click.option("--consume", is_flag=True, help="Let files in DIR go once stored, if DIR is in staging.")
+@click.option("--ignore-dot", is_flag=True, help="Leave out names that begin with a dot.")
+@click.option("--spoof", metavar="USER", help="Upload on behalf of USER, if the service allows it.")
+@click.option("--no-wait", is_flag=True, help="Print the request's name for `gobbler wait`.")
+def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
+    """Make the new VERSION of ASSET in PROJECT from what is in DIR.
+
+    A DIR directly in the staging directory is taken as it is; any other is copied there first, and the
+    copy is checked and removed in the end. Symbolic links and empty directories stay what they are.
+    """
+    wanted = _Upload(**given)
+    if no_wait:
+        name = _drop(session, wanted)
+        session.show({"request": name}, lambda: [name])
+        return
+    with bar("copying", "waiting for the answer") as progress:
+        session.asking.upload_directory(
+            wanted.project,
+            wanted.asset,
+            wanted.version,
+            wanted.directory,
+            probation=wanted.probation,
+            consume=wanted.consume or None,
+            ignore_dot=wanted.ignore_dot,
+            spoof=wanted.spoof,
+            concurrent=_CONCURRENT,
+            progress=progress,
+        )
+    on_probation = wanted.probation or _is_on_probation(session, wanted.place)
+    answer = {"project": wanted.project, "asset": wanted.asset, "version": wanted.version}
+    said = ", on probation until an owner approves it" if on_probation else ""
+    session.done(f"{wanted.place} is uploaded{said}.", {**answer, "on_probation": on_probation})
+
+
+def _is_on_probation(session: Session, place: str) -> bool:
+    """Tell what became of an upload: those of untrusted uploaders are on probation, asked for or not."""
+    with suppress(OSError, ValueError):  # it is uploaded, whether that can be seen from here or not
+        return bool((session.document(f"{place}/..summary") or {}).get("on_probation"))
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What is to be uploaded, where to, and how."""
+
+    directory: str
+    project: str
+    asset: str
+    version: str
+    probation: bool
+    consume: bool
+    ignore_dot: bool
+    spoof: str | None
+
+    @property
+    def place(self) -> str:
+        """The version to be."""
+        return f"{self.project}/{self.asset}/{self.version}"
+
+    def fields(self, source: str, *, consume: bool) -> dict[str, Any]:
+        """Return the request's document."""
+        found = {
+            "project": self.project,
+            "asset": self.asset,
+            "version": self.version,
+            "source": source,
+            "on_probation": self.probation,
+            "ignore_dot": self.ignore_dot,
+            "consume": consume,
+        }
+        return found if self.spoof is None else {**found, "spoof": self.spoof}
+
+
+def _drop(session: Session, wanted: _Upload) -> str:
+    """Copy if need be, drop the request, and leave both; return the request's name."""
+    staging = str(session.asking.staging)
+    path = os.path.abspath(wanted.directory)
+    if not os.path.islink(path) and os.path.realpath(os.path.dirname(path)) == os.path.realpath(staging):
+        return drop(staging, "upload", wanted.fields(os.path.basename(path), consume=wanted.consume))
+    with _copy(wanted, staging) as source:
+        return drop(staging, "upload", wanted.fields(source, consume=True))
+
+
+@contextmanager
+def _copy(wanted: _Upload, staging: str) -> Iterator[str]:
+    """Copy the directory into staging; yield the copy's name. It goes if the block fails."""
+    from gobblerd.client.copying import copy_tree  # noqa: PLC0415 - needed only to copy
+
+    name = f"{COPY_PREFIX}{os.urandom(8).hex()}"
+    copy = os.path.join(staging, name)
+    if os.path.realpath(copy).startswith(os.path.join(os.path.realpath(wanted.directory), "")):
+        raise ValueError(
+            f"{wanted.directory} holds the staging directory: copied there, it would hold itself"
+        )
+    os.mkdir(copy)
+    try:
+        with bar("copying") as progress:
+            copy_tree(
+                wanted.directory,
+                copy,
+                ignore_dot=wanted.ignore_dot,
+                concurrent=_CONCURRENT,
+                progress=progress,
+            )
+        yield name
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+
+
+COMMANDS = {"upload": upload}

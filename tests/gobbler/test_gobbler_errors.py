@@ -1,0 +1,208 @@
+"""What goes wrong on the command line: a sentence without a traceback, and the exit code that scripts rely on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from gobbler.shell import GOBBLER, Shell
+from support.daemon import eventually, free_port
+from support.places import make_directory, write_tree
+
+USAGE, UNREACHABLE, TIMED_OUT = 2, 3, 4
+
+
+@pytest.fixture
+def silent(by_file: Shell) -> str:
+    """Return a staging directory whose daemon is away."""
+    path = os.path.join(by_file.home, f"silent-{os.urandom(3).hex()}")
+    make_directory(make_directory(path, 0o1777) + "/responses", 0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dance"],
+        ["ls", "--colour"],
+        ["latest", "lab"],
+        ["upload", "/nowhere", "p", "a", "v"],
+        ["upload", "/etc/passwd", "p", "a", "v"],
+        ["ls", "--timeout", "soon"],
+        ["ls", "--timeout", "-1"],
+        ["probation", "dance"],
+        ["do", "dance"],
+        ["do", "set_quota", "--project", "lab", "--baseline", "much"],
+        ["request", "/nowhere.json"],
+        ["info", "a/b/c/d"],
+        ["permissions", "set", "lab", "--no-owners"],
+        ["permissions", "set", "lab", "set", "--global-write"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(by_file: Shell, arguments: list[str]) -> None:
+    """Exit code 2, what is wrong on standard error, and nothing on standard output."""
+    expected = 1 if arguments[0] == "request" else USAGE
+    said = by_file.refused(*arguments, code=expected)
+    assert said.strip()
+    assert by_file.left_in_staging() == []
+
+
+def test_a_group_alone_shows_its_help(by_file: Shell) -> None:
+    """Somebody who types `gobbler probation` wants to know what there is."""
+    for name in ("probation", "permissions", "do"):
+        result = by_file.run(name)
+        assert result.code == USAGE
+        assert "Commands:" in result.output + result.errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"GOBBLER_STAGING": ""}, "GOBBLER_STAGING"),
+        ({"GOBBLER_STAGING": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"GOBBLER_STAGING": "/usr"}, "/usr"),
+        ({"GOBBLER_URL": "http://127.0.0.1:{port}"}, "127.0.0.1:{port}"),
+    ],
+    ids=["none", "missing", "not one", "no HTTP there"],
+)
+def test_nobody_to_be_asked(by_file: Shell, variables: dict[str, str], says: str) -> None:
+    """Exit code 3, for requests; the sentence says what to set or which place is none."""
+    port = str(free_port())
+    found = {key: value.format(port=port) for key, value in variables.items()}
+    assert says.format(port=port) in by_file.refused("do", "health_check", code=UNREACHABLE, **found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"GOBBLER_REGISTRY": ""}, "no registry is given"),
+        ({"GOBBLER_REGISTRY": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"GOBBLER_REGISTRY": "", "GOBBLER_URL": "http://127.0.0.1:{port}"}, "127.0.0.1:{port}"),
+    ],
+    ids=["none", "missing", "no HTTP there"],
+)
+def test_nothing_to_be_read(by_file: Shell, variables: dict[str, str], says: str) -> None:
+    """Exit code 3, for readers."""
+    port = str(free_port())
+    found = {key: value.format(port=port) for key, value in variables.items()}
+    assert says.format(port=port) in by_file.refused("ls", code=UNREACHABLE, **found)
+
+
+def test_no_answer_in_time(by_file: Shell, silent: str) -> None:
+    """Exit code 4, a sentence that says what to check, and the request is withdrawn."""
+    arguments = ("do", "health_check", "--staging", silent, "--timeout", "0.2")
+    assert "is the daemon watching" in by_file.refused(*arguments, code=TIMED_OUT)
+    result = by_file.run(*arguments, "--json")
+    assert result.code == TIMED_OUT
+    assert json.loads(result.output)["status"] == "ERROR"
+    assert os.listdir(silent) == ["responses"]
+
+
+def test_a_daemon_that_is_silent_for_long(by_file: Shell, silent: str) -> None:
+    """Without --timeout it is given up some time, as nobody to be reached: exit code 3."""
+    code = """if 1:
+        import sys
+        from gobblerd.client import drops
+        from gobblerd.cli.gobbler.main import main
+        drops.SILENCE = 0.2
+        sys.argv[1:] = ["do", "health_check"]
+        main()
+    """
+    with by_file.start([sys.executable, "-c", code], GOBBLER_STAGING=silent) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == UNREACHABLE
+    assert "no gobblerd has answered" in errors
+
+
+def test_the_timeout_may_come_from_the_environment(by_file: Shell, silent: str) -> None:
+    """As the places do."""
+    by_file.refused("do", "health_check", "--staging", silent, code=TIMED_OUT, GOBBLER_TIMEOUT="0.2")
+
+
+def test_errors_as_json(by_file: Shell) -> None:
+    """One document on standard output also then, with the code of the answer; the sentence stays where it was."""
+    result = by_file.run("project", "remove", "..", "--json")
+    document = json.loads(result.output)
+    assert (result.code, document["status"], document["code"]) == (1, "ERROR", 400)
+    assert document["reason"] in result.errors
+
+
+def test_wrong_addresses(by_file: Shell) -> None:
+    """A URL that is none, and a configuration file that is none, are wrong usage; the sentence names them."""
+    assert "ftp://x" in by_file.refused("info", "--url", "ftp://x", code=USAGE)
+    path = os.path.join(by_file.home, "config", "gobbler", "config.toml")
+    write_tree(by_file.home, {"config/gobbler/config.toml": b"staging = 7\n"})
+    assert path in by_file.refused("ls", code=USAGE, XDG_CONFIG_HOME=os.path.join(by_file.home, "config"))
+
+
+def test_what_cannot_be_uploaded(by_file: Shell) -> None:
+    """A FIFO is named, nothing blocks, nothing stays."""
+    source = os.path.join(by_file.home, "odd")
+    os.mkdir(source)
+    os.mkfifo(f"{source}/pipe")
+    assert "pipe" in by_file.refused("upload", source, "lab", "odd", "1", code=USAGE)
+    assert "pipe" in by_file.refused("upload", source, "lab", "odd", "1", "--no-wait", code=USAGE)
+    assert by_file.left_in_staging() == []
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting(by_file: Shell, silent: str, signalled: signal.Signals) -> None:
+    """Ctrl-C and TERM withdraw the request and remove the copy; the exit codes are a shell's."""
+    source = os.path.join(by_file.home, f"source-{signalled}")
+    write_tree(source, {"x": b"x"})
+    with by_file.spawn("upload", source, "lab", "a", "1", "--staging", silent) as process:
+        eventually(lambda: "request-" in "".join(os.listdir(silent)), "the request")
+        process.send_signal(signalled)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signalled
+    assert "Traceback" not in errors
+    assert os.listdir(silent) == ["responses"]
+
+
+def test_a_reader_that_goes_away(by_file: Shell) -> None:
+    """`gobbler ... | head` ends without a word."""
+    registry = os.path.join(by_file.home, "many")
+    for number in range(3000):
+        os.makedirs(os.path.join(registry, f"project-with-a-long-name-{number:06}"))
+    script = '"$@" 2> errors | head -n 1; echo "${PIPESTATUS[0]}"; cat errors'
+    command = ["bash", "-c", script, "bash", *GOBBLER, "ls", "--registry", registry]
+    with by_file.start(command) as process:
+        output, _ = process.communicate(timeout=60)
+    assert output.splitlines()[1:] in (["141"], ["0"])  # 0: all of it fitted into the pipe
+
+
+def test_a_private_umask_is_no_obstacle(by_file: Shell) -> None:
+    """What is dropped must be readable by the daemon, whoever it runs as; what is fetched stays private."""
+    script = 'umask 077; "$@" upload src lab umask 1 --no-wait --staging stg'
+    write_tree(os.path.join(by_file.home, "src"), {"x": b"x"})
+    staging = make_directory(os.path.join(by_file.home, "stg"), 0o1777)
+    with by_file.start(["bash", "-c", script, "bash", *GOBBLER]) as process:
+        process.communicate(timeout=60)
+    modes = {os.stat(os.path.join(staging, name)).st_mode & 0o777 for name in os.listdir(staging)}
+    assert modes == {0o644, 0o755}
+
+
+def test_a_fault_of_ours_can_be_looked_into(by_file: Shell) -> None:
+    """GOBBLER_DEBUG shows the traceback that users never see."""
+    with by_file.spawn("ls", GOBBLER_REGISTRY="/nowhere", GOBBLER_DEBUG="1") as process:
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" in errors
+
+
+def test_quick_help() -> None:
+    """Help and reading import neither the server, nor pydantic, nor rich."""
+    code = """if 1:
+        import sys
+        from gobblerd.cli.gobbler.main import command
+        command.main(["--help"], standalone_mode=False)
+        print([name for name in sys.modules if name.startswith("gobblerd.c")], file=sys.stderr)
+        command.main(["ls", "--registry", "/tmp"], standalone_mode=False)
+        heavy = {"pydantic", "aiohttp", "rich", "structlog", "gobblerd.service", "gobblerd.registry"}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = result.stderr.strip()
+    assert loaded == "['gobblerd.cli', 'gobblerd.cli.gobbler', 'gobblerd.cli.gobbler.main']"

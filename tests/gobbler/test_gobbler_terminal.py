@@ -1,0 +1,191 @@
+"""`gobbler` before a person: help that fits, bars on a terminal only, completion, questions."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from gobbler.shell import GOBBLER, Shell
+from support.places import write_tree
+
+WALK = """if 1:
+    import click, sys
+    from gobblerd.cli.gobbler.main import command
+
+    def show(command, names, parent):
+        context = command.make_context(names[-1], [], parent=parent, resilient_parsing=True)
+        print("=====", *names)
+        print(command.get_help(context))
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            show(command.get_command(context, name), [*names, name], context)
+
+    show(command, ["gobbler"], None)
+"""
+PAINT = b'''
+from gobblerd.actions.action import Action
+
+class Paint(Action):
+    """Paints a project in a colour."""
+
+    name = "paint"
+
+    project: str
+    shade: int | None = None
+    url: str | None = None
+'''
+WITH_PAINT = """if 1:
+    from gobblerd import actions
+    from gobblerd.cli.gobbler.main import command
+
+    actions.__path__.append("more")  # where a module more is found, as if it lay in the package
+    command.main(["do", "--help"], standalone_mode=False)
+    command.main(["do", "paint", "--help"], standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """Return the help of every subcommand, as a terminal of 200 columns would show it."""
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", WALK], env=environment, capture_output=True, text=True, check=True
+    )
+    found = dict(part.partition("\n")[::2] for part in done.stdout.split("===== ")[1:])
+    assert len(found) > 50
+    return found
+
+
+def test_no_help_is_wider_than_80_columns(helps: dict[str, str]) -> None:
+    """However wide the terminal is."""
+    assert not [line for text in helps.values() for line in text.splitlines() if len(line) > 80]
+
+
+def test_every_help_says_what_it_is_for(helps: dict[str, str]) -> None:
+    """A sentence after the usage line, nothing cut off."""
+    for name, text in helps.items():
+        about = text.split("\n\n")[1]
+        assert about.strip()[0].isupper(), name
+        assert "..." not in about or name.startswith("gobbler do"), name
+
+
+def test_all_subcommands_are_listed(helps: dict[str, str]) -> None:
+    """`gobbler --help` imports no subcommand; it lists those that there are."""
+    listed = [
+        line.split()[0] for line in helps["gobbler"].split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    ]
+    assert listed == [name.split()[1] for name in helps if len(name.split()) == 2]
+
+
+def test_help_in_a_real_process(by_file: Shell) -> None:
+    """-h and --help, with exit code 0; --version too."""
+    assert by_file.say("-h") == by_file.say("--help")
+    assert "Usage: gobbler upload" in by_file.say("upload", "--help")
+    assert by_file.say("--version").startswith("gobbler, version ")
+
+
+def test_a_new_action_appears_by_itself(by_file: Shell) -> None:
+    """One more module is enough; a field that would hide an option of every command is spelled otherwise."""
+    write_tree(os.path.join(by_file.home, "more"), {"paint.py": PAINT})
+    with by_file.start([sys.executable, "-c", WITH_PAINT]) as process:
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "paint" in output
+    assert "Paints a project in a colour." in output
+    assert "--shade N" in output
+    assert "--field-url TEXT" in output
+
+
+# ---- bars
+
+
+def on_terminal(shell: Shell, *arguments: str, answer: bytes = b"") -> tuple[int, str]:
+    """Run `gobbler` with a terminal as standard input and error; return its exit code and what that showed."""
+    master, slave = pty.openpty()
+    environment = {**shell.environment, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [*GOBBLER, *arguments],
+        env=environment,
+        cwd=shell.home,
+        stdin=slave,
+        stderr=slave,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(slave)
+    if answer:
+        os.write(master, answer)
+    shown = b""
+    try:
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that nobody has the other end
+        pass
+    finally:
+        os.close(master)
+    return process.wait(60), shown.decode("utf-8", "replace")
+
+
+@pytest.fixture(scope="module")
+def lab(by_file: Shell) -> str:
+    by_file.say("project", "create", "lab")
+    write_tree(os.path.join(by_file.home, "data"), {f"{n}.bin": os.urandom(100_000) for n in range(20)})
+    return "lab"
+
+
+def test_a_bar_on_a_terminal(by_file: Shell, lab: str) -> None:
+    """For uploads and fetches, on standard error."""
+    code, shown = on_terminal(by_file, "upload", "data", "lab", "bars", "1")
+    assert code == 0, shown
+    assert "waiting for the answer" in shown or "copying" in shown
+    assert "━" in shown
+    code, shown = on_terminal(by_file, "fetch", "lab", "bars", "-o", "fetched")
+    assert code == 0, shown
+    assert "fetching lab/bars/1" in shown
+
+
+def test_no_bar_in_a_log(by_file: Shell, lab: str) -> None:
+    """`say` fails if there is anything on standard error."""
+    assert by_file.say("upload", "data", "lab", "bars", "2") == "lab/bars/2 is uploaded.\n"
+    by_file.say("fetch", "lab", "bars", "-o", "fetched-silently")
+
+
+def test_removing_asks_on_a_terminal(by_file: Shell, lab: str) -> None:
+    """No is the end of it; yes, or --yes, removes."""
+    by_file.say("project", "create", "gone")
+    code, shown = on_terminal(by_file, "project", "remove", "gone", answer=b"n\n")
+    assert (code, "Remove the project gone for ever?" in shown) == (130, True)
+    assert by_file.daemon.read("gone", "..usage") is not None
+    assert on_terminal(by_file, "project", "remove", "gone", answer=b"y\n")[0] == 0
+    assert by_file.daemon.read("gone", "..usage") is None
+
+
+def test_names_cannot_move_the_cursor(by_file: Shell, lab: str) -> None:
+    """A file name with an escape sequence is shown escaped on a terminal, and raw in a pipe."""
+    source = os.path.join(by_file.home, "evil")
+    write_tree(source, {"a\x1b[31m": b"x"})
+    by_file.say("upload", source, "lab", "evil", "1")
+    assert by_file.say("ls", "lab/evil/1") == "a\x1b[31m\n"
+    master, slave = pty.openpty()
+    command = [*GOBBLER, "ls", "lab/evil/1"]
+    with subprocess.Popen(
+        command, env=by_file.environment, stdout=slave, stdin=subprocess.DEVNULL
+    ) as process:
+        process.wait(60)
+    shown = os.read(master, 1000)
+    os.close(master)
+    os.close(slave)
+    assert b"\x1b" not in shown
+    assert b"a\\x1b[31m" in shown
+
+
+# ---- completion
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_completion(by_file: Shell, shell_name: str) -> None:
+    """The line of the manual prints a script; what it asks for is answered."""
+    assert "gobbler" in by_file.say(_GOBBLER_COMPLETE=f"{shell_name}_source")
+    words = {"COMP_WORDS": "gobbler perm", "COMP_CWORD": "1" if shell_name != "fish" else "perm"}
+    assert "permissions" in by_file.say(_GOBBLER_COMPLETE=f"{shell_name}_complete", **words)
+    words = {"COMP_WORDS": "gobbler do refresh", "COMP_CWORD": "2" if shell_name != "fish" else "refresh"}
+    assert "refresh_usage" in by_file.say(_GOBBLER_COMPLETE=f"{shell_name}_complete", **words)
