@@ -46,7 +46,7 @@ def _configured(path: str) -> Mapping[str, Any]:
             import tomllib  # noqa: PLC0415 - needed only where there is a file
 
             found = tomllib.load(file)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # HOME may be somebody else's
         return {}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
