@@ -16,6 +16,7 @@ _COMMANDS: Mapping[str, str] = {
     "init": "gobblerd.cli.init",
     "check-config": "gobblerd.cli.check_config",
     "recover": "gobblerd.cli.recover",
+    "audit": "gobblerd.cli.audit",
     "demo": "gobblerd.cli.demo",
     "status": "gobblerd.cli.status",
 }

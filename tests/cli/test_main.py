@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from gobblerd import __version__
 from gobblerd.cli.main import command
 
-COMMANDS = ["serve", "init", "check-config", "recover", "demo", "status"]
+COMMANDS = ["serve", "init", "check-config", "recover", "demo", "status", "audit"]
 
 
 def test_help_names_every_subcommand() -> None:

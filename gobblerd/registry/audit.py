@@ -1,0 +1,324 @@
+"""Auditing a registry: every invariant that can be checked from disk, read-only, beside living daemons.
+
+An audit is an iterator over units (the registry itself, each project, asset and version, the events, the
+transactions) and a function that audits one unit by itself, so that the units may be shared out.
+
+No lock is taken, so what is seen may be half of a change. A finding is reported only if a second look, a
+moment later where anything is recent, finds the same with the same evidence, and no committed transaction
+is about to change the place. What never holds still is reported as that, and as nothing else.
+
+Known limits: a Go service makes its versions in place, so its running uploads look damaged. Whoever may not
+read `..transactions` (0700) waits longer between looks instead. The bytes of what links go to are checked
+where they lie, so `--project` alone does not check those of links into other projects.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from gobblerd.domain.errors import Fault, GobblerdError
+from gobblerd.domain.names import ROOT, Address
+from gobblerd.registry import layout
+from gobblerd.registry.audit_findings import Collector, Finding, Kind, Look, Severity, in_order
+from gobblerd.registry.audit_places import (
+    UNREMARKABLE,
+    AssetLooks,
+    EventsLooks,
+    ProjectLooks,
+    RegistryLooks,
+    TransactionsLooks,
+)
+from gobblerd.registry.audit_version import CarefulMetadata, Terms, VersionLooks
+from gobblerd.registry.checks import Flaw
+from gobblerd.registry.copying import Tick
+from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.record import Record, read_record
+
+PAUSE = 0.25  # seconds between the first two looks; each further pause is twice as long
+_LONGEST = 32  # times as long, at the most
+_LOOKS = 6  # after the first
+_BLIND = 12  # times as long where running transactions cannot be seen
+_FINISH = 20  # looks after the first for a transaction to be finished by its living daemon
+_RECENT = 60_000_000_000  # nanoseconds; generous, because the file server's clock may differ from ours
+
+
+class Part(StrEnum):
+    """What a unit is."""
+
+    REGISTRY = "registry"
+    PROJECT = "project"
+    ASSET = "asset"
+    VERSION = "version"
+    EVENTS = "events"
+    TRANSACTIONS = "transactions"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is audited by itself, whatever else is."""
+
+    part: Part
+    place: Address = ROOT
+
+    @property
+    def path(self) -> str:
+        """Its path relative to the registry."""
+        folders = {Part.EVENTS: layout.LOGS, Part.TRANSACTIONS: layout.TRANSACTIONS}
+        return folders.get(self.part, str(self.place))
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was looked at; `size` in bytes."""
+
+    projects: int = 0
+    versions: int = 0
+    files: int = 0
+    size: int = 0
+    faults: int = 0
+    notices: int = 0
+
+
+class Looks(Protocol):
+    """Looks at one unit as often as it is asked to."""
+
+    def look(self) -> Look:
+        """Return what is wrong now."""
+
+
+def units(metadata: Metadata, projects: Sequence[str] = ()) -> Iterator[Unit]:
+    """Yield the units of a registry, or of some of its projects, in the order of a report."""
+    if not projects:
+        yield Unit(Part.REGISTRY)
+    for project in metadata.projects():
+        if project.project in projects if projects else not _is_unremarkable(metadata, project):
+            yield from _units_below(metadata, project)
+    if not projects:
+        yield Unit(Part.EVENTS)
+        yield Unit(Part.TRANSACTIONS)
+
+
+def _is_unremarkable(metadata: Metadata, project: Address) -> bool:
+    permissions = metadata.path(layout.in_place(project, layout.PERMISSIONS))
+    return project.project in UNREMARKABLE and not os.path.lexists(permissions)
+
+
+def _units_below(metadata: Metadata, project: Address) -> Iterator[Unit]:
+    yield Unit(Part.PROJECT, project)
+    for asset in _children(metadata, project):
+        yield Unit(Part.ASSET, asset)
+        for version in _children(metadata, asset):
+            yield Unit(Part.VERSION, version)
+
+
+def _children(metadata: Metadata, place: Address) -> list[Address]:
+    try:
+        return metadata.children(place)
+    except OSError:  # gone since it was listed, or unreadable, which its own unit reports
+        return []
+
+
+def unit_bytes(metadata: Metadata, unit: Unit) -> int:
+    """Return what a unit weighs: the bytes of a version by its manifest, 0 for the rest."""
+    if unit.part is not Part.VERSION:
+        return 0
+    try:
+        return metadata.stored_bytes(unit.place)
+    except (Fault, OSError):
+        return 0
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A unit of which something is to be looked at again."""
+
+    unit: Unit
+    looks: Looks
+    seen: Look
+    due: float  # monotonic seconds
+    pause: float
+
+
+class Audit:
+    """One audit of one registry, by its absolute path.
+
+    `fast` leaves out the bytes; `tick` is told of those read, and may raise to cancel. `pause` in seconds.
+    `sleep` is what happens between two looks.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        whitelist: Sequence[str] = (),
+        fast: bool = False,
+        tick: Tick = lambda _: None,
+        pause: float = PAUSE,
+        now: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.metadata: Metadata = CarefulMetadata(root)
+        self.tally = Tally()
+        self._terms = Terms(self.metadata, os.stat(root).st_uid, tuple(whitelist), fast, now)
+        self._tick = tick
+        self._pause = pause
+        self._sleep = sleep
+        self._motion = _Motion(self.metadata)
+
+    def run(self, chosen: Iterable[Unit]) -> Iterator[Finding]:
+        """Audit units; yield what is wrong, in their order."""
+        pending: deque[_Suspect] = deque()
+        for unit in chosen:
+            if suspect := self._first_look(unit):
+                pending.append(suspect)
+            while pending and pending[0].due <= time.monotonic():
+                yield from self._settled(pending.popleft())
+        while pending:
+            yield from self._settled(pending.popleft())
+
+    def _looks(self, unit: Unit) -> Looks:
+        match unit.part:
+            case Part.REGISTRY:
+                return RegistryLooks(self._terms, unit.place)
+            case Part.PROJECT:
+                return ProjectLooks(self._terms, unit.place)
+            case Part.ASSET:
+                return AssetLooks(self._terms, unit.place)
+            case Part.VERSION:
+                return VersionLooks(self._terms, unit.place, self._tick)
+            case Part.EVENTS:
+                return EventsLooks(self._terms)
+            case Part.TRANSACTIONS:
+                return TransactionsLooks(self._terms)
+
+    def _first_look(self, unit: Unit) -> _Suspect | None:
+        looks = self._looks(unit)
+        seen = self._look(unit, looks)
+        self.tally.projects += unit.part is Part.PROJECT
+        self.tally.versions += unit.part is Part.VERSION
+        self.tally.files += seen.files
+        self.tally.size += seen.size
+        if not seen.suspects:
+            return None
+        pause = self._pause * (_BLIND if self._motion.is_hidden else 1)
+        is_recent = seen.newest > self._terms.now() - _RECENT
+        return _Suspect(unit, looks, seen, time.monotonic() + (pause if is_recent else 0.0), pause)
+
+    def _look(self, unit: Unit, looks: Looks) -> Look:
+        try:
+            return looks.look()
+        except (FileNotFoundError, NotADirectoryError):
+            if not os.path.lexists(self.metadata.path(unit.path)):
+                return Look()  # removed since it was listed
+            return self._unread(unit, "it changed while it was read")
+        except (
+            OSError,
+            ValueError,
+            GobblerdError,
+        ) as error:  # one odd thing must not end the audit of the rest
+            return self._unread(unit, str(error))
+
+    def _unread(self, unit: Unit, reason: str) -> Look:
+        collector = Collector(unit.path)
+        collector.fault(unit.path, Flaw.UNREADABLE, f"{unit.part} that can be read", reason)
+        return Look(collector.suspects(), self._terms.now())
+
+    # -- what stands -----------------------------------------------------------------------------------
+
+    def _settled(self, suspect: _Suspect) -> Iterator[Finding]:
+        """Look again until the findings stand or are gone; yield those that stand."""
+        place, pause = suspect.unit.place, suspect.pause
+        is_unfinished = any(finding.kind == Kind.UNFINISHED for finding in suspect.seen.suspects)
+        self._sleep(max(0.0, suspect.due - time.monotonic()))
+        for number in range(1, (_FINISH if is_unfinished else _LOOKS) + 1):
+            if number > 1:
+                self._sleep(pause)
+                pause = pause if is_unfinished else min(2 * pause, _LONGEST * self._pause)
+            again = self._look(suspect.unit, suspect.looks)
+            standing, moving = _compared(suspect.seen, again)
+            record = self._motion.changing(place) if standing and place else None
+            if not moving and record is None and not (standing and is_unfinished):
+                break
+            suspect.seen = Look({finding: again.suspects[finding] for finding in (*standing, *moving)})
+        else:
+            if record is not None:
+                self._motion.give_up(record)
+        yield from self._reported([*standing, *(_moving(place, finding) for finding in moving)])
+
+    def _reported(self, findings: list[Finding]) -> Iterator[Finding]:
+        for finding in in_order(findings):
+            self.tally.faults += finding.severity is Severity.FAULT
+            self.tally.notices += finding.severity is Severity.NOTICE
+            yield finding
+
+
+def _compared(before: Look, again: Look) -> tuple[list[Finding], list[Finding]]:
+    """Return the findings of both looks that stand, and those of the second that a change may explain."""
+    subjects = {finding.subject for finding in before.suspects}
+    standing, moving = [], []
+    for finding, evidence in again.suspects.items():
+        if finding in before.suspects and evidence is not None and before.suspects[finding] == evidence:
+            standing.append(finding)
+        elif finding.subject in subjects:
+            moving.append(finding)
+    return standing, moving
+
+
+def _moving(place: Address, finding: Finding) -> Finding:
+    found = f'"{finding.kind}", differently at each of {_LOOKS + 1} looks'
+    return Finding(str(place), finding.path, Kind.CHANGING, "something at rest", found, Severity.NOTICE)
+
+
+class _Motion:
+    """The committed transactions that are being applied, or will be: what they change is not judged yet."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._folder = metadata.path(layout.COMMITTED)
+        self._dead: set[str] = set()
+        self.is_hidden = not self._names()[1]
+
+    def _names(self) -> tuple[list[str], bool]:
+        """List the records; tell whether they may be read."""
+        try:
+            return os.listdir(self._folder), True
+        except FileNotFoundError:
+            return [], True
+        except OSError:
+            return [], False
+
+    def changing(self, place: Address) -> Record | None:
+        """Return a transaction that changes the place, or what is in it."""
+        for name in self._names()[0]:
+            record = None if name in self._dead else self._read(name)
+            if record is not None and _concerns(record, str(place)):
+                return record
+        return None
+
+    def _read(self, name: str) -> Record | None:
+        try:
+            return read_record(layout.join(self._folder, name))
+        except (OSError, ValueError, msgspec.MsgspecError):  # one that is none is reported as a leftover
+            return None
+
+    def give_up(self, record: Record) -> None:
+        """Take the writer for dead: nobody waits for it again."""
+        self._dead.add(record.id)
+
+
+def _concerns(record: Record, place: str) -> bool:
+    latest = ("/".join(asset) for asset in record.latest)
+    paths = (*(step.path for step in record.steps), *record.usage, *latest)
+    return any(
+        path == place or path.startswith(f"{place}/") or place.startswith(f"{path}/") for path in paths
+    )
+
+
+def audit_unit(root: str, unit: Unit, *, whitelist: Sequence[str] = (), fast: bool = False) -> list[Finding]:
+    """Audit one unit by itself: a function of what is on disk."""
+    return list(Audit(root, whitelist=whitelist, fast=fast).run([unit]))
