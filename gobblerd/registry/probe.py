@@ -33,6 +33,8 @@ class RenameProbe:
             try:
                 self._probe(project)
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.clear()
                 raise Fault(
                     "nothing can be renamed from the registry's ..transactions into {project}: {error}",
                     project=project or "the registry",
@@ -43,7 +45,7 @@ class RenameProbe:
     def _probe(self, project: str) -> None:
         make_transactions(self._root)
         self.clear()
-        write_file(self._note, project.encode(), Durability.PROCESS)
+        write_file(self._note, project.encode(), Durability.FULL)  # an empty one could not say where to look
         probe = layout.join(self._root, layout.STATE, self._name)
         write_file(probe, b"", Durability.PROCESS)
         os.rename(probe, layout.join(self._root, project, f"..{self._name}"))

@@ -112,10 +112,23 @@ class Recovery:
             return sorted(name for name in names if name not in self._live)
 
     def _load(self, folder: str, name: str) -> Record | None:
+        """Read a record; None if it is gone. Fault for one that is not ours to read: nothing is guessed.
+
+        An empty one is put aside: a power cut at durability "process" leaves such, lest it close every place.
+        """
+        path = layout.join(self._root, folder, name)
         try:
-            return read_record(layout.join(self._root, folder, name))
+            return read_record(path)
         except (ValueError, msgspec.MsgspecError) as error:
+            if _is_empty(path):
+                self._put_aside(path, name)
+                return None
             raise Fault("{name} in {folder}: {error}", name=name, folder=folder, error=str(error)) from error
+
+    def _put_aside(self, path: str, name: str) -> None:
+        os.makedirs(layout.join(self._root, layout.ASIDE), exist_ok=True)
+        rename(path, layout.join(self._root, layout.ASIDE, f"{name}.empty"))
+        log.error("an empty transaction record was put aside: its change may be half done", id=name)
 
     def apply_dead(self, record: Record, timeout: float | None) -> bool:
         """Apply a record whose writer is gone; False if its locks are held, so that the writer lives.
@@ -275,6 +288,11 @@ def _last_touched(path: str) -> int | None:
             with contextlib.suppress(FileNotFoundError):
                 newest = max(newest, os.lstat(f"{directory}/{name}").st_ctime_ns)
     return newest
+
+
+def _is_empty(path: str) -> bool:
+    with open(path, "rb") as file:
+        return not file.read().strip(b"\0")
 
 
 def _conflict(one: Sequence[Rung], other: Sequence[Rung]) -> bool:

@@ -96,7 +96,14 @@ class Registry:
         """
         while True:
             if self.metadata.has(asset):
-                with self._opened(asset, changing_ladder(asset), transaction, allow) as opened:
+                with contextlib.ExitStack() as stack:
+                    try:
+                        place = self._opened(asset, changing_ladder(asset), transaction, allow)
+                        opened = stack.enter_context(place)
+                    except Absent:
+                        if self.metadata.has(asset.of_project()):
+                            continue  # deleted while we waited
+                        raise
                     yield opened
                 return
             ladder = new_child_ladder(asset.of_project())
@@ -207,7 +214,8 @@ class Registry:
             sync_touched(self.root, record)
         os.unlink(applied)
         if any(step.kind == "remove" for step in record.steps):
-            self._remover.submit(remove_tree, transaction.directory)
+            with contextlib.suppress(RuntimeError):  # closed meanwhile: left to the next start
+                self._remover.submit(remove_tree, transaction.directory)
         else:
             remove_tree(transaction.directory)
 

@@ -5,10 +5,11 @@ Existing `..links` say what the parents of links are (the symbolic link itself g
 that they do not know follow the rules of uploads. What may not be in a version is refused, naming it.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gobblerd.domain.errors import Fault, GobblerdError, Invalid, Plain, Wrong
+from gobblerd.domain.errors import Absent, Fault, GobblerdError, Invalid, Plain, Wrong
 from gobblerd.domain.links import is_proper
 from gobblerd.domain.manifest import Entry, FileAddress, Link, links_by_directory
 from gobblerd.domain.names import Address
@@ -71,6 +72,7 @@ class Reindex:
             self._rebuild(rebuilt)
         except (Wrong, Fault) as error:
             rebuilt.flaw = self._invalid(error)
+            rebuilt.manifest.clear()  # links that will not be made need nothing to hold still
         return rebuilt
 
     def _rebuild(self, rebuilt: Rebuilt) -> None:
@@ -81,6 +83,7 @@ class Reindex:
             rebuilt.manifest[directory] = Entry()
         targets = dict(self._targets(rebuilt.tree))
         Settling(self._version, self._neighbours.manifest, _OURSELVES).settle(targets, rebuilt.manifest)
+        self._require_ancestors(rebuilt.manifest)
         rebuilt.texts = {path: self._text(path, target, rebuilt) for path, target in targets.items()}
 
     def is_current(self, rebuilt: Rebuilt) -> bool:
@@ -169,6 +172,21 @@ class Reindex:
             )
         parent = link.parent
         return LocalTarget(parent.path) if parent.place == self._version else parent
+
+    def _require_ancestors(self, manifest: Mapping[str, Entry]) -> None:
+        """Raise Wrong, as an upload would, for a link whose real file is no more."""
+        for path, entry in manifest.items():
+            link = entry.link
+            if link is None or link.ancestor is None or link.ancestor.place == self._version:
+                continue
+            with contextlib.suppress(Absent, Wrong):
+                if link.ancestor.path in self._neighbours.manifest(link.ancestor.place):
+                    continue
+            raise Wrong(
+                "the link {path} goes to a link to {ancestor}, which is no more",
+                path=path,
+                ancestor=str(link.ancestor),
+            )
 
     def _text(self, path: str, target: Target, rebuilt: Rebuilt) -> str:
         link = rebuilt.manifest[path].link

@@ -78,7 +78,7 @@ class Staging:
                 first = _make_responses(fd, durability)
                 responses_fd = _open_responses(fd, path, stack)
                 _lock(responses_fd, path, stack)
-                identifier = _identifier(responses_fd, durability)
+                identifier = _identifier(responses_fd)
                 staging = cls(path, (fd, responses_fd), identifier, durability, first=first)
                 staging._held = stack.pop_all()
             except OSError as error:
@@ -233,14 +233,15 @@ def _flock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _identifier(responses_fd: int, durability: Durability) -> str:
+def _identifier(responses_fd: int) -> str:
     """Return the staging id, made at the first start."""
     try:
         with opened(_ID, READ_FILE, dir_fd=responses_fd) as fd:
             text = read_all(fd, 100).decode("ascii", "replace").strip()
     except FileNotFoundError:
         text = secrets.token_hex(_ID_BYTES)
-        replace_file(responses_fd, f"{_ID}.new", _ID, f"{text}\n".encode("ascii"), durability)
+        # Durable whatever was chosen: written once, and without it no daemon starts here again.
+        replace_file(responses_fd, f"{_ID}.new", _ID, f"{text}\n".encode("ascii"), Durability.FULL)
     if not re.fullmatch(r"[0-9a-f]{16}", text):
         raise StagingUnusable("the staging id in responses/.id is damaged: {text}", text=text)
     return text

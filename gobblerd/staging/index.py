@@ -61,8 +61,10 @@ class Index:
         return found is not None and found.identity.key == identity.key
 
     def find(self, identity: Identity, now: float, settle: float) -> Answered | None:
-        """Return the answer of this request: of its identity, or of the one before a late touch."""
+        """Return the answer of this request: of its identity, or of that before a late touch or power cut."""
         found = self._answered.get(identity.name)
+        if found is not None and _is_emptied(found.identity, identity):
+            return found
         if found is None or not is_same(found.identity, identity):
             return None
         late = found.identity.key != identity.key
@@ -104,6 +106,12 @@ class Index:
 
 def _key(identity: Identity) -> tuple[int, int, int]:
     return (identity.inode, identity.mtime_ns, identity.size)
+
+
+def _is_emptied(answered: Identity, identity: Identity) -> bool:
+    """Tell whether this is what a power cut left of a request whose client did not sync its bytes."""
+    same_file = (answered.inode, answered.mtime_ns) == (identity.inode, identity.mtime_ns)
+    return same_file and identity.size == 0
 
 
 def _is_other_file(seen: _Seen, identity: Identity, handle: bytes) -> bool:

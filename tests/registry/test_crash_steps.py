@@ -221,3 +221,15 @@ def first_committed_step(arena: Arena, action: str, fields: dict[str, Any]) -> i
         if committed:
             return step
     raise AssertionError("never committed")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300])
+def test_an_empty_record_is_put_aside(arena: Arena, content: bytes) -> None:
+    """What a power cut at durability "process" may leave must not close the registry for ever."""
+    bench = arena.fresh()
+    torn = bench.root / "..transactions" / "committed" / "0000000000000000-torn"
+    torn.write_bytes(content)
+    bench.run("set_quota", project="p", baseline=7)
+    assert not torn.exists()
+    assert (bench.root / "..transactions/aside/0000000000000000-torn.empty").read_bytes() == content
+    bench.close()
