@@ -23,7 +23,9 @@ class Kind(StrEnum):
     FAULT = "fault"  # the daemon or its storage
 
 
+_BIDI = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # they reorder a line
 _ESCAPED = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))} | {
+    **{c: f"\\u{c:04x}" for c in _BIDI},
     ord("\n"): "\\n",
     ord("\r"): "\\r",
     ord("\t"): "\\t",
@@ -36,7 +38,7 @@ _QUOTED_MAX = 300
 
 
 def escaped(text: str) -> str:
-    """Return `text` on one line: control characters, quotes and undecodable bytes as escapes."""
+    """Return `text` on one line: controls (of direction too), quotes and undecodable bytes as escapes."""
     return text.translate(_ESCAPED).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -32,6 +32,7 @@ from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
 from gobblerd.service import logs
 from gobblerd.service.config import Config, changes_needing_restart
+from gobblerd.service.connections import listen
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.jobs import Jobs
 from gobblerd.service.notify import Notifier
@@ -92,6 +93,7 @@ class Daemon:
         self._rules = rules_of(config)
         self._notifier = Notifier()
         self._state = "starting"
+        self._reloading = threading.Lock()  # hangups may come faster than they are dealt with
         self._began = threading.Event()  # recovery is done, requests are served
 
     def run(self) -> int:
@@ -180,7 +182,8 @@ class Daemon:
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False
         )
         await runner.setup()
-        await web.TCPSite(runner, self._config.host, self._config.port, backlog=1024).start()
+        assert runner.server is not None
+        self._listener = await listen(runner.server, self._config.host, self._config.port)
         return runner
 
     def _begin(self) -> None:
@@ -234,6 +237,7 @@ class Daemon:
         try:
             if self._began.is_set() and self._state == "serving":
                 self._mend()
+                self._schedule.follow_clock()
             write_status(self._staging.responses_fd, self._document())
         except (OSError, GobblerdError) as error:
             log.warning("housekeeping failed", reason=str(error))
@@ -270,7 +274,11 @@ class Daemon:
     # -- signals ---------------------------------------------------------------------------------------
 
     def _on_hangup(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_in_executor(None, self._take_new_configuration)
+        loop.run_in_executor(None, self._reload_in_turn)
+
+    def _reload_in_turn(self) -> None:
+        with self._reloading:
+            self._take_new_configuration()
 
     def _take_new_configuration(self) -> None:
         """Swap the configuration if all of it is valid; else keep the old one and say why."""
@@ -309,6 +317,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(loop.run_in_executor(None, self._drain, timeout), timeout)
         if runner is not None:
+            self._listener.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(runner.cleanup(), max(1.0, deadline - loop.time()))
         self._leave()

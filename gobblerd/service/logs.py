@@ -122,11 +122,20 @@ class _ToStructlog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record; as every handler, never raise."""
         try:
+            if _is_clients_fault(record):
+                structlog.get_logger().debug("malformed HTTP", logger=record.name)
+                return
             method: Callable[..., None] = getattr(structlog.get_logger(), _level_name(record.levelno))
             info = {"exc_info": record.exc_info} if record.exc_info else {}
             method(record.getMessage(), logger=record.name, **info)
         except Exception:  # noqa: BLE001 - the rule of logging handlers
             self.handleError(record)
+
+
+def _is_clients_fault(record: logging.LogRecord) -> bool:
+    """Tell whether aiohttp reports what is no HTTP: anyone can send that, and a traceback each, for ever."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name == "aiohttp.server" and 400 <= getattr(error, "code", 0) < 500  # noqa: PLR2004 - 4xx
 
 
 def _level_name(number: int) -> str:

@@ -28,6 +28,7 @@ from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, Durability, opened
 
 _STAMP_MAX_BYTES = 65536
 _LATENESS = 0.1  # of an interval: by how much one run may begin late and the next in time
+_STEP = 2.0  # seconds by which the time of day jumps where somebody set it
 _NEW, _RUNNING, _DONE, _FAILED = "new", "running", "done", "failed"
 
 
@@ -164,8 +165,10 @@ class Schedule:
         self._stamps = _Stamps(state, ready)
         self._now = now
         self._lock = threading.Lock()
+        self._planning = threading.Lock()  # a reload and a clock that was set may come together
         self._tallies: dict[str, _Tally] = {}
         self._scheduler: Any = None
+        self._offset = _offset()
         self._log = structlog.get_logger()
 
     def start(self) -> None:
@@ -203,10 +206,21 @@ class Schedule:
 
     def replace(self, jobs: Sequence[Job]) -> None:
         """Go on with other jobs or other times; a job that runs is not disturbed."""
-        self._jobs = {job.name: job for job in jobs}
-        if self.alive:
-            self._scheduler.remove_all_jobs()
-            self._add_all()
+        with self._planning:
+            self._jobs = {job.name: job for job in jobs}
+            if self.alive:
+                self._scheduler.remove_all_jobs()
+                self._add_all()
+
+    def follow_clock(self) -> None:
+        """Plan anew if this machine's time of day was set: APScheduler waits for a time, not for seconds."""
+        offset = _offset()
+        if abs(offset - self._offset) > _STEP and self.alive:
+            self._log.warning(
+                "the clock was set: jobs are planned anew", seconds=round(offset - self._offset, 1)
+            )
+            self._offset = offset
+            self.replace(tuple(self._jobs.values()))
 
     def fire(self, name: str) -> None:
         """Run a job in a thread of its own if it is due and nobody runs it (what APScheduler calls)."""
@@ -302,6 +316,10 @@ class Schedule:
             self._log.info("scheduled job done", job=job.name, seconds=_since(began), facts=stamp.facts)
         tally.last = replace(stamp, finish=format_time(self._now()))
         self._stamps.write(job.name, tally.last)
+
+
+def _offset() -> float:
+    return time.time() - time.monotonic()
 
 
 def _since(began: float) -> float:

@@ -32,6 +32,7 @@ from gobblerd.storage.files import READ_FILE, read_all
 
 HEALTH_CHECK = "health_check"
 _CHANGING_WAIT = 0.02  # seconds; it changed while we looked
+_LOST = " (deleted)"  # how /proc shows the path of an open file that has no name any more
 _TROUBLE_WAIT = 1.0  # seconds; storage or name service
 _JUDGED_UNOPENED = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV})
 
@@ -237,7 +238,7 @@ class Intake:
 
     def _judged(self, ask: _Ask, fd: int) -> Look:
         status = os.fstat(fd)
-        if status.st_nlink == 0:
+        if status.st_nlink == 0 or (not ask.name.endswith(_LOST) and _has_lost_its_name(fd)):
             return Gone(ask.name)
         seen = self._sighting(ask, status, self._handles.of(fd) if self._handles else b"")
         if refusal := self._refusal(seen, ask):
@@ -343,6 +344,16 @@ class Intake:
         return _misnamed(seen) or (_too_old(seen, ask.hint, limits) if ask.known is None else None)
 
 
+def _has_lost_its_name(fd: int) -> bool:
+    """Tell whether the name by which the file was opened is gone; to be asked after fstat.
+
+    Somebody else's file, linked to a request's name and unlinked again after we opened it, has one link by
+    then: the other name. A name that is lost never comes back (proc(5): "(deleted)"), so one that is there
+    after fstat was one of the links that fstat counted. A request whose own name ends like that is not taken.
+    """
+    return os.readlink(f"/proc/self/fd/{fd}").endswith(_LOST)
+
+
 def _stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
 
@@ -363,6 +374,8 @@ def _is_complete(body: bytes) -> bool:
 
 
 def _misnamed(seen: _Sighting) -> Refusal | None:
+    if seen.identity.name.endswith(_LOST):
+        return seen.refusal(400, Wrong("a request file's name may not end in {ending}", ending=_LOST))
     try:
         check_request_name(seen.identity.name)
     except Wrong as error:

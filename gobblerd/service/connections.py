@@ -1,0 +1,54 @@
+"""How many HTTP connections are held: no more than half of what the process may open.
+
+Anyone can open a connection and say nothing, for which aiohttp waits for ever. Without a bound a few hundred
+of them take every descriptor, and then neither files nor connections can be opened. Beyond the bound the
+oldest connection that is between requests is closed for each new one; those that ask for something stay.
+"""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+_LEAST = 16
+_BACKLOG = 1024  # connections that may wait to be accepted
+_AT_ONCE = 64  # of them are accepted before one is counted: asyncio takes its backlog for that number too
+
+
+async def listen(server: web.Server, host: str, port: int) -> asyncio.Server:
+    """Begin to accept connections, as many as are good for us. OSError."""
+    protocol = bounded(server, most_connections())
+    listener = await asyncio.get_running_loop().create_server(protocol, host, port, backlog=_AT_ONCE)
+    for each in listener.sockets:
+        with socket.socket(fileno=os.dup(each.fileno())) as same:
+            same.listen(_BACKLOG)
+    return listener
+
+
+def most_connections() -> int:
+    """Raise the limit of open files as far as we may, and return how many of them may be connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(_LEAST, hard // 2)
+
+
+def bounded(server: web.Server, most: int) -> Callable[[], asyncio.Protocol]:
+    """Return what makes each connection's protocol, closing an idle old one where there are too many."""
+
+    def make() -> asyncio.Protocol:
+        connections = server.connections
+        for old in _idle(connections)[: max(0, len(connections) + 1 - most)]:
+            old.close()
+            if old.transport is not None:
+                old.transport.close()
+        return server()
+
+    return make
+
+
+def _idle(connections: list[RequestHandler]) -> list[RequestHandler]:
+    return [each for each in connections if each._current_request is None]  # noqa: SLF001 - aiohttp has no other way to ask
