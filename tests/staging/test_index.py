@@ -18,6 +18,15 @@ def test_a_late_touch_counts_only_for_a_while() -> None:
     assert index.find(Identity("request-a-1", 10, 101, 5, ""), 1001.0, 10) is None
 
 
+def test_a_request_that_a_power_cut_emptied_stays_answered() -> None:
+    """Its client never synced it; its answer must not be replaced by a refusal of the empty file."""
+    index = Index()
+    index.record(ONE, 200, at=0.0)
+    assert index.find(Identity("request-a-1", 10, 100, 0, ""), 9999.0, 10) is not None
+    assert index.find(Identity("request-a-1", 11, 100, 0, ""), 9999.0, 10) is None
+    assert index.find(Identity("request-a-1", 10, 101, 0, ""), 9999.0, 10) is None
+
+
 def test_the_first_name_of_an_inode_counts() -> None:
     """At the same mtime and size; unread ones (no digest) count as the same bytes."""
     index = Index()
