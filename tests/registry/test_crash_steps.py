@@ -5,6 +5,7 @@ hook); the parent then starts as a daemon would. The registry must be as before 
 delivered response says, and nothing may be left over. Recovery is killed at each of its steps too.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -19,6 +20,8 @@ from support.checker import audit
 from gobblerd.domain.messages import Response
 from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
+from gobblerd.service.config import Config
+from gobblerd.service.jobs import Jobs
 
 MUTATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -233,3 +236,45 @@ def test_an_empty_record_is_put_aside(arena: Arena, content: bytes) -> None:
     assert not torn.exists()
     assert (bench.root / "..transactions/aside/0000000000000000-torn.empty").read_bytes() == content
     bench.close()
+
+
+def spoil(bench: Bench, job: str) -> None:
+    """Make work for one scheduled job."""
+    if job == "refresh_usage":
+        (bench.root / "p/..usage").write_text('{"total": 1}')
+    elif job == "refresh_latest":
+        (bench.root / "p/b/..latest").unlink()
+    else:
+        path = bench.root / "p/a/3/..summary"
+        old = {**json.loads(path.read_bytes()), "upload_finish": "2020-01-01T00:00:00Z"}
+        path.write_text(json.dumps(old))
+
+
+def jobs_of(bench: Bench) -> Jobs:
+    config = Config(staging=str(bench.staging), registry=str(bench.root), probation_days=1.0)
+    unused: Any = None  # staging and spool are for purge only
+    return Jobs(bench.registry, unused, unused, lambda: config)
+
+
+@pytest.mark.parametrize("name", ["refresh_usage", "refresh_latest", "expire_probation"])
+def test_a_kill_at_any_step_of_a_scheduled_job(name: str, arena: Arena) -> None:
+    """The next run does what is left; nothing is half done in between, and nobody is answered."""
+    bench = arena.fresh()
+    spoil(bench, name)
+    before = bench.snapshot()
+    getattr(jobs_of(bench), name)()
+    after = bench.snapshot()
+    bench.close()
+    assert before != after
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        spoil(bench, name)
+        finished = in_child(lambda bench=bench: getattr(jobs_of(bench), name)(), step)
+        assert start_again(bench) == []
+        assert bench.snapshot() in (before, after)
+        getattr(jobs_of(bench), name)()
+        assert bench.snapshot() == after
+        bench.close()
+        if finished:
+            break
+    assert step > 5
