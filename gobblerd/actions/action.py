@@ -93,3 +93,16 @@ class Spoofable(Action):
     """An action that may be asked for on behalf of another user."""
 
     spoof: str | None = None
+
+
+class OfVersion(Action):
+    """An action on one version that exists."""
+
+    project: ProjectName
+    asset: AssetName
+    version: VersionName
+
+    @property
+    def place(self) -> Address:
+        """The version."""
+        return Address(self.project, self.asset, self.version)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from gobblerd.actions.action import AssetName, Context, ProjectName, Spoofable, VersionName
+from gobblerd.actions.action import Context, OfVersion, Spoofable
 from gobblerd.domain.errors import Fault, Wrong
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome
@@ -15,17 +15,8 @@ from gobblerd.registry.places import Place
 T = TypeVar("T")
 
 
-class ProbationalVersion(Spoofable):
+class ProbationalVersion(OfVersion, Spoofable):
     """The fields that both share."""
-
-    project: ProjectName
-    asset: AssetName
-    version: VersionName
-
-    @property
-    def place(self) -> Address:
-        """The version."""
-        return Address(self.project, self.asset, self.version)
 
 
 def require_probational(summary: Summary, version: Address) -> None:

@@ -1,30 +1,20 @@
 """`reindex_version`: a version's metadata rebuilt from its files; summary, latest and usage stay."""
 
-from gobblerd.actions.action import Action, AssetName, Context, ProjectName, VersionName
+from gobblerd.actions.action import Context, OfVersion
 from gobblerd.domain.errors import Busy
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome
-from gobblerd.domain.names import Address
 from gobblerd.registry.reindex import Reindex
 
 _TRIES = 5
 
 
-class ReindexVersion(Action):
+class ReindexVersion(OfVersion):
     """Rebuilds `..manifest`, `..links` and `..checksums`, and makes the symbolic links relative again."""
 
     name = "reindex_version"
     administrators_only = True
     is_long = True
-
-    project: ProjectName
-    asset: AssetName
-    version: VersionName
-
-    @property
-    def place(self) -> Address:
-        """The version."""
-        return Address(self.project, self.asset, self.version)
 
     def perform(self, context: Context) -> Outcome:
         """Read unlocked, and commit if nothing changed meanwhile; else read what changed, and try again."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gobblerd.actions.action import Action, AssetName, Context, ProjectName, VersionName
+from gobblerd.actions.action import Context, OfVersion
 from gobblerd.domain.errors import Busy, Fault, Invalid, Plain
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
@@ -35,21 +35,12 @@ class Problems(Invalid):
         return {"problems": [problem.document() for problem in self.problems]}
 
 
-class ValidateVersion(Action):
+class ValidateVersion(OfVersion):
     """Checks every size, checksum, link, missing and extra file of a version, and its summary."""
 
     name = "validate_version"
     administrators_only = True
     is_long = True
-
-    project: ProjectName
-    asset: AssetName
-    version: VersionName
-
-    @property
-    def place(self) -> Address:
-        """The version."""
-        return Address(self.project, self.asset, self.version)
 
     def perform(self, context: Context) -> Outcome:
         """Read unlocked; what was read counts only if nobody changed the version meanwhile."""
