@@ -85,11 +85,6 @@ class Address:
         """What this is an address of: registry, project, asset or version."""
         return ("registry", "project", "asset", "version")[sum(1 for _ in self)]
 
-    def contains(self, other: "Address") -> bool:
-        """Tell whether `other` is this place or lies below it."""
-        mine = tuple(self)
-        return tuple(other)[: len(mine)] == mine
-
     def of_project(self) -> "Address":
         """Return the address of this place's project."""
         return Address(self.project)

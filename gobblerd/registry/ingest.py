@@ -1,8 +1,8 @@
 """Making a version out of a source, unlocked, in a transaction's directory.
 
 Each file is read once: its bytes are hashed and written from the same buffer, or found to equal a file of
-the asset's latest version and linked to it. What was assumed of other versions is kept as `assumptions`, to
-be looked at again when the commit holds its locks.
+the asset's latest version and linked to it. What was read of other versions is kept by `Neighbours`, to be
+looked at again when the commit holds its locks.
 """
 
 import contextlib

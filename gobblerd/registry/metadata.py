@@ -5,6 +5,7 @@ Fault that names it (spec/details.md: "Missing or unreadable metadata that is ne
 """
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -63,8 +64,7 @@ class Metadata:
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:
-            os.stat(name, dir_fd=fd)
-            return os.path.isdir(f"/proc/self/fd/{fd}/{name}") if place else True
+            return stat.S_ISDIR(os.stat(name, dir_fd=fd).st_mode)
         except FileNotFoundError:
             return False
         finally:

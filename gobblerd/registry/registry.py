@@ -31,7 +31,6 @@ from gobblerd.registry.locks import (
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.places import Allow, Place, anybody
 from gobblerd.registry.probe import RenameProbe
-from gobblerd.registry.record import read_record
 from gobblerd.registry.recovery import Recovery
 from gobblerd.registry.transaction import Origin, Transaction, make_transactions
 from gobblerd.storage.clock import FileClock
@@ -206,13 +205,11 @@ class Registry:
             self.recovery.abandon(origin.applied.pop().id)
 
     def _finish(self, transaction: Transaction) -> None:
-        applied = layout.join(self.root, layout.APPLIED, transaction.id)
-        record = read_record(applied)
-        if record is None:
-            return
+        record = transaction.record
+        assert record is not None  # only what was applied gets here
         if self.disk.is_durable:
             sync_touched(self.root, record)
-        os.unlink(applied)
+        os.unlink(layout.join(self.root, layout.APPLIED, transaction.id))
         if any(step.kind == "remove" for step in record.steps):
             with contextlib.suppress(RuntimeError):  # closed meanwhile: left to the next start
                 self._remover.submit(remove_tree, transaction.directory)

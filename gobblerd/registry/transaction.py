@@ -74,6 +74,7 @@ class Transaction:
         self.directory = layout.join(disk.root, layout.TRANSACTIONS, self.id)
         self.plan = Plan()
         self.state = "staging"  # -> committed -> applied
+        self.record: Record | None = None  # what was committed
         self._now = now
         self._made = False
         self._slots = 0
@@ -134,7 +135,7 @@ class Transaction:
 
     def commit(self, outcome: Outcome, held: Held, usage_lock: Callable[[str], None]) -> Outcome:
         """Commit and apply under the held locks; UnfinishedError if a step failed after the commit point."""
-        record = self._record(outcome, held)
+        record = self.record = self._record(outcome, held)
         staged = f"{self.directory}/record"
         write_file(staged, record_bytes(record), self.disk.durability)
         if self.disk.is_durable:
