@@ -4,6 +4,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -28,6 +29,12 @@ def _ensure_user(name: str) -> None:
         assert useradd, "useradd is not installed"
         options = ["--no-create-home", "--no-log-init", "--shell", "/usr/sbin/nologin"]
         subprocess.run([useradd, *options, name], check=True, stdin=subprocess.DEVNULL)
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end what the tests start: a shell that runs us in the background has it ignored, for all."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

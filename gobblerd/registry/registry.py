@@ -69,9 +69,14 @@ class Registry:
         """Let those who wait for a lock give up, so that the daemon can end."""
         self.locks.stop()
 
-    def close(self, *, wait: bool = False) -> None:
-        """Leave trees that are still to be removed to the next start, or `wait` for their removal."""
-        self._remover.shutdown(wait=wait, cancel_futures=not wait)
+    def close(self, patience: float | None = 0.0) -> None:
+        """Remove what is still to be removed for `patience` seconds (None: all of it), leave the rest.
+
+        What is left is removed at the next start.
+        """
+        with contextlib.suppress(TimeoutError, RuntimeError):  # closed before
+            self._remover.submit(lambda: None).result(patience)  # one thread: done when all before it is
+        self._remover.shutdown(wait=False, cancel_futures=True)
 
     # -- the three verbs -------------------------------------------------------------------------------
 

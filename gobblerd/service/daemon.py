@@ -50,6 +50,7 @@ log = structlog.get_logger(__name__)
 
 _SHARE_OF_DRAIN = 0.6  # of drain_timeout: how long uncommitted work may go on before it is given back
 _TICK = 0.05
+_TIDYING = 2.0  # seconds for what answered requests leave behind: a record, the files of what was deleted
 
 
 def rules_of(config: Config) -> Rules:
@@ -331,7 +332,8 @@ class Daemon:
         self._registry.stop()
         self._settle(began + timeout * 0.9)
         self._schedule.stop(0)
-        self._registry.close()
+        self._workers.join(max(_TIDYING, began + timeout * 0.9 - time.monotonic()))
+        self._registry.close(_TIDYING)
 
     def _settle(self, deadline: float) -> None:
         while not self._spool.settled() and time.monotonic() < deadline:

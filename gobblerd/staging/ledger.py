@@ -205,6 +205,24 @@ class Ledger:
             self.changed.notify_all()
             self.turn_away(self.queue.get(entry.name), after)
 
+    @contextlib.contextmanager
+    def delivering(self, identity: Identity) -> Iterator[None]:
+        """Let those who ask for a request from now on wait, while recovery writes its response.
+
+        Else a POST could still be told the interim answer when the response can be seen already.
+        """
+        with self.lock:
+            entry = self.running_as(identity)
+            interim = entry.interim if entry is not None else None
+            if entry is not None:
+                entry.interim = None
+        try:
+            yield
+        except OSError:
+            if entry is not None and interim is not None:
+                self.tell_meanwhile(entry, interim)
+            raise
+
     def delivered(self, response: Response) -> None:
         """Remember a response that recovery has written, and tell those who wait for it."""
         identity = response.identity

@@ -348,7 +348,8 @@ class Spool:
         if recorded is None or (
             not is_same(recorded.identity, identity) and not is_later(recorded, response)
         ):
-            ledger.files.write(response)
+            with ledger.delivering(identity):
+                ledger.files.write(response)
             recorded = response
         ledger.attempts.clear(identity.name)
         if is_same(recorded.identity, identity):

@@ -122,7 +122,7 @@ class Cluster:
                 process.kill()
                 process.wait()
         try:
-            eventually(lambda: not self._left(), "Slurm's processes to end", 10)
+            eventually(lambda: not self._left(), "Slurm's processes to end")
         finally:
             for pid in self._left():
                 with contextlib.suppress(ProcessLookupError):
@@ -179,12 +179,15 @@ class Cluster:
         return found[1] if found else ""
 
     def ended(self, desk: Desk, job: str) -> Job:
-        """Wait for a job to end; what it wrote is in the file that Slurm makes by default."""
+        """Wait for a job to end."""
         state = eventually(lambda: (found := self.state(job)) in ENDED and found, f"job {job} to end")
         code = re.search(r"\bExitCode=(\d+)", self._shown("job", job))
-        path = os.path.join(desk.home, f"slurm-{job}.out")
-        output = ""
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                output = file.read()
-        return Job(state, int(code[1]) if code else -1, output)
+        return Job(state, int(code[1]) if code else -1, self.output(desk, job))
+
+    def output(self, desk: Desk, job: str) -> str:
+        """Return what a job has written so far, to the file that Slurm makes by default."""
+        try:
+            with open(os.path.join(desk.home, f"slurm-{job}.out"), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""

@@ -116,7 +116,7 @@ def waiting(cluster: Cluster, desk: Desk, version: str) -> tuple[str, str]:
     watcher = submit(cluster, desk, "wait-for-approval.sbatch", "lab", "study", version)
     options = [f"--dependency=afterok:{watcher}", "--kill-on-invalid-dep=yes"]
     dependent = submit(cluster, desk, *options, "after-approval.sbatch", "lab", "study", version)
-    eventually(lambda: cluster.state(watcher) == "RUNNING", "the watcher to run")
+    eventually(lambda: "on probation" in cluster.output(desk, watcher), "the watcher to see the version")
     assert cluster.reason(dependent) == "Dependency"
     return watcher, dependent
 

@@ -124,10 +124,10 @@ class Trial:
         left = sources(bench)
         whole = self.sources_before if not committed or not self.fields.get("consume") else self.sources_after
         assert left == whole or (committed and left <= self.sources_before), f"{said}: {left ^ whole}"
-        bench.registry.close(wait=True)
+        bench.registry.close(None)
         again = bench.open_registry()  # what could not be removed is removed at the next start
         again.clean_up()
-        again.close(wait=True)
+        again.close(None)
         os.close(bench.staging_fd)
         assert audit(str(bench.root)) == [], said
         assert bench.snapshot() == expected, said

@@ -198,6 +198,20 @@ def test_sigterm_during_an_upload_loses_nothing(start_daemon: StartDaemon) -> No
     assert_clean(daemon.registry)
 
 
+def test_sigterm_right_after_a_deletion_leaves_nothing(start_daemon: StartDaemon) -> None:
+    """What an answered request leaves to be tidied up is tidied up before the exit, within a moment."""
+    daemon = start_daemon()
+    for n in range(5):
+        daemon.done("create_project", {"project": f"p{n}"})
+        daemon.upload(f"p{n}/a/1", {f"d{k % 5}/f{k}": b"x" for k in range(100)})
+        daemon.done("delete_project", {"project": f"p{n}"})
+        assert daemon.stop() == 0
+        folders = ("", "committed", "applied")
+        left = [name for each in folders for name in os.listdir(daemon.path("..transactions", each))]
+        assert set(left) == {"committed", "applied", "aside", "state"}, "a record or what was deleted is left"
+        daemon.restart()
+
+
 def test_sighup_reloads_and_serves_on(start_daemon: StartDaemon) -> None:
     """SIGHUP takes over what changed in the configuration; a broken one leaves the old in force."""
     daemon = start_daemon(settings={})

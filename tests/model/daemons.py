@@ -179,12 +179,12 @@ class Daemon:
 
     def crash(self, claim: Claim, step: int, *, committed: bool) -> bool:
         """Perform a claim in a child that dies before a change of the disk; tell whether it got to the end."""
-        self.registry.close(wait=True)
+        self.registry.close(None)
 
         def work() -> None:
             registry = self._opened()
             self._dispatcher(registry).run(claim)
-            registry.close(wait=True)
+            registry.close(None)
 
         return in_child(work, step, committed=committed)
 
@@ -204,7 +204,7 @@ class Daemon:
         consume_listed(self.staging.fd, record.consume.source, record.consume.inode, listing)
 
     def close(self) -> None:
-        self.registry.close(wait=True)
+        self.registry.close(None)
         self.staging.close()
 
 

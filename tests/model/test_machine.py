@@ -281,7 +281,7 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1))
     def restart(self, number: int) -> None:
         """A daemon that ends in peace leaves nothing to do."""
-        self.daemons[number].registry.close(wait=True)
+        self.daemons[number].registry.close(None)
         self.daemons[number].start()
         self.settle([])
 

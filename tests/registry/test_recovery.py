@@ -41,7 +41,7 @@ def other(bench: Bench) -> Iterator[Registry]:
     """Return the registry as a daemon with another staging directory has it."""
     registry = Registry(str(bench.root), staging=OTHER, lock_timeout=lambda: 5.0)
     yield registry
-    registry.close(wait=True)
+    registry.close(None)
 
 
 def run_as_other(bench: Bench, other: Registry, action: str, **fields: Any) -> None:
@@ -68,7 +68,7 @@ def die_committed(
         patch.setattr(files.os, "rename", rename)
         with pytest.raises(UnfinishedError):
             bench.run(action, **fields)
-    bench.registry.close(wait=True)
+    bench.registry.close(None)
 
 
 def start_again(bench: Bench) -> list[Response]:
@@ -287,4 +287,4 @@ def test_a_required_marker_that_is_gone(bench: Bench) -> None:
         bench.upload("p/a/9", {"f": b"1"})
     (bench.root / "..gobblerd").write_text("{}")
     bench.run("create_project", project="x")
-    old.close(wait=True)
+    old.close(None)

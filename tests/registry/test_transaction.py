@@ -142,7 +142,7 @@ def test_a_rename_that_cannot_reach_the_project(bench: Bench, monkeypatch: pytes
             bench.run("set_quota", project="p", baseline=1)
     assert bench.snapshot() == before
     bench.run("set_quota", project="p", baseline=1)
-    old.close(wait=True)
+    old.close(None)
     assert_clean(str(bench.root))
 
 

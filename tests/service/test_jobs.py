@@ -105,7 +105,7 @@ def test_probation_expires_by_upload_finish(room: Room) -> None:
     room.settings["probation_days"] = 30.0
     assert room.jobs.expire_probation().facts == {"expired": ["p/a/3"]}
     assert sorted(p.name for p in (room.bench.root / "p/a").glob("[!.]*")) == ["1", "2", "4"]
-    room.bench.registry.close(wait=True)
+    room.bench.registry.close(None)
     assert audit(str(room.bench.root)) == []
 
 

@@ -17,7 +17,7 @@ from gobblerd.staging.spool import Lane, Spool
 from gobblerd.storage.files import Durability
 
 ALICE, BOB, CAROL, ADMIN = 7001, 7002, 7003, 7009  # numeric: no such users need exist
-SECONDS = 10  # how long a test waits for what must happen
+SECONDS = 60  # how long a test waits for what must happen
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:

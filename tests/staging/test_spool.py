@@ -1,12 +1,14 @@
 """The way of a request: heard of, waited for, executed once, answered; and what recovery adds."""
 
+import errno
 import shutil
 import threading
 
 import pytest
-from staging.rooms import ALICE, MakeRoom, Room, done, taken, unbegun, wait_for
+from staging.rooms import ALICE, SECONDS, MakeRoom, Room, done, taken, unbegun, wait_for
 
 from gobblerd.domain.errors import Wrong
+from gobblerd.domain.messages import Response
 from gobblerd.staging.intake import Hint
 from gobblerd.staging.spool import Lane
 
@@ -211,6 +213,48 @@ def test_unfinished_is_told_at_once_and_answered_later(make_room: MakeRoom) -> N
     room.spool.deliver(done(claim, by="recovery"))
     assert room.spool.settled()
     assert room.post(ACT).body["by"] == "recovery"
+
+
+def test_who_asks_while_recovery_writes_the_response_gets_that_response(make_room: MakeRoom) -> None:
+    """Once a response can be seen, nobody is told "committed, not finished" any more."""
+    room = unbegun(make_room())
+    room.write(ACT, {"x": 1})
+    room.spool.offer(ACT, Hint.RENAMED)
+    claim = taken(room)
+    room.spool.unfinished(claim, done(claim))
+    write, asked = room.spool._ledger.files.write, []
+
+    def write_and_ask(response: Response) -> None:
+        write(response)
+        asked.append(room.spool.post(ACT))
+
+    room.spool._ledger.files.write = write_and_ask  # type: ignore[method-assign]
+    room.spool.deliver(done(claim, by="recovery"))
+    (waiter,) = asked
+    assert waiter is not None
+    assert waiter.result(SECONDS).body["by"] == "recovery"
+
+
+def test_a_response_that_recovery_cannot_write_leaves_the_interim_answer(make_room: MakeRoom) -> None:
+    """Who asked meanwhile, and who asks later, is told what is known so far."""
+    room = unbegun(make_room())
+    room.write(ACT, {"x": 1})
+    room.spool.offer(ACT, Hint.RENAMED)
+    claim = taken(room)
+    interim, asked = done(claim), []
+    room.spool.unfinished(claim, interim)
+
+    def ask_and_fail(_: Response) -> None:
+        asked.append(room.spool.post(ACT))
+        raise OSError(errno.ENOSPC, "no space")
+
+    room.spool._ledger.files.write = ask_and_fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no space"):
+        room.spool.deliver(done(claim, by="recovery"))
+    (waiter,) = asked
+    assert waiter is not None
+    assert waiter.result(SECONDS) is interim
+    assert room.post(ACT) is interim
 
 
 def test_progress_is_reported_while_it_runs(make_room: MakeRoom) -> None:

@@ -54,7 +54,7 @@ class Bench:
 
     def close(self) -> None:
         """Let go of what is open."""
-        self.registry.close(wait=True)
+        self.registry.close(None)
         os.close(self.staging_fd)
 
     def origin(self, action: str, user: str = ADMIN) -> Origin:

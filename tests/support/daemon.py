@@ -217,7 +217,7 @@ class RunningDaemon:
     def require_no_process(self) -> None:
         """Fail if any process of this daemon is left; workers get a moment to see that it is gone."""
         try:
-            eventually(lambda: not self._processes(), "gobblerd's processes to end", 10)
+            eventually(lambda: not self._processes(), "gobblerd's processes to end")
         finally:
             for pid in self._processes():
                 with contextlib.suppress(ProcessLookupError):

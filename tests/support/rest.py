@@ -153,7 +153,7 @@ def serving(
     thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))
     thread.start()
     try:
-        running = started.result(timeout=10)
+        running = started.result(timeout=60)
         yield Server(running.port, spool, problems, app)
         running.stop()
     except BaseException:
@@ -161,7 +161,7 @@ def serving(
             started.result().stop()
         raise
     finally:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
 
 
 def open_descriptors() -> int:
