@@ -79,11 +79,12 @@ def _spool(spool: Mapping[str, Any]) -> Iterator[str]:
     for key, value in spool.items():
         if not isinstance(value, list | tuple):
             yield _line(key.replace("_", " "), _fact(value))
-    recent = spool.get("recent") or []
-    if recent:
-        yield "recent requests:"
-        for request in list(recent)[-_RECENT:]:
-            yield "  " + "  ".join(_fact(value) for value in _mapping(request).values())
+    for title, key in (("requests at hand:", "at_hand"), ("recent requests:", "recent")):
+        requests = list(spool.get(key) or [])
+        if requests:
+            yield title
+        for request in requests[-_RECENT:] if key == "recent" else requests[:_RECENT]:
+            yield "  " + "  ".join(_fact(value) for value in _mapping(request).values() if value != "")
 
 
 def _schedules(schedules: list[Any]) -> Iterator[str]:

@@ -94,6 +94,12 @@ class Browser:
             yield from names_below(fd) if recursive else names_in(fd)
 
     @contextmanager
+    def opened_directory(self, path: str) -> Iterator[int]:
+        """Open the directory at `path` for the length of a block; Wrong or Absent as for `list`."""
+        with self._directory(path, _visible_parts(path)) as fd:
+            yield fd
+
+    @contextmanager
     def _directory(self, path: str, parts: Parts) -> Iterator[int]:
         """Open the directory at `parts` for the length of a block."""
         with self._opened_root() as root:

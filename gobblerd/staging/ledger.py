@@ -9,6 +9,7 @@ yields.
 """
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -28,10 +29,11 @@ from gobblerd.staging.intake import Found, Refusal
 from gobblerd.staging.queue import Entry, FairQueue, Lane
 from gobblerd.staging.responses import ResponseFiles, error_response
 from gobblerd.staging.settle import Settling
-from gobblerd.staging.status import Recent, SpoolStatus
+from gobblerd.staging.status import AtHand, Recent, SpoolStatus
 
 _log = structlog.get_logger()
 _RECENT_MOST = 50
+_REASON_MOST = 300  # characters of a reason that are shown
 
 Waiter = Future[Response]
 After = list[Callable[[], None]]
@@ -197,9 +199,7 @@ class Ledger:
             if self.running.get(entry.name) is entry:
                 del self.running[entry.name]
             if at is None:
-                self.recent.append(
-                    Recent(entry.name, entry.user, entry.action, response.code, now - entry.since)
-                )
+                self.recent.append(_recent(entry, response, now))
             waiters, entry.waiters = entry.waiters, []
             after.append(partial(tell, waiters, response))
             self.changed.notify_all()
@@ -260,6 +260,7 @@ class Ledger:
         with self.lock:
             waiting, now = self.queue.entries(), time.monotonic()
             at_hand = [*waiting, *self.running.values()]
+            shown = itertools.islice((*self.running.values(), *waiting), _RECENT_MOST)
             return SpoolStatus(
                 ready=ready,
                 draining=self.draining,
@@ -273,9 +274,24 @@ class Ledger:
                 overflowed=overflowed,
                 answered=len(self.index),
                 oldest_seconds=max((now - e.since for e in at_hand), default=0.0),
+                at_hand=tuple(_at_hand(entry, now) for entry in shown),
                 recent=tuple(self.recent),
             )
 
     def stop(self) -> None:
         """End the clerk's thread."""
         self.clerk.stop()
+
+
+def _recent(entry: Entry, response: Response, now: float) -> Recent:
+    reason = str(response.body.get("reason", ""))
+    seconds = now - entry.since
+    return Recent(
+        entry.name, entry.user, entry.action, response.code, seconds, response.finished, reason[:_REASON_MOST]
+    )
+
+
+def _at_hand(entry: Entry, now: float) -> AtHand:
+    state = "running" if entry.taken else "queued"
+    seconds = now - entry.since
+    return AtHand(entry.name, entry.user, entry.action, state, seconds, entry.bytes_done, entry.bytes_total)

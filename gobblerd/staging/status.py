@@ -15,13 +15,31 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """A request answered lately; `seconds` from its being taken up to its response."""
+    """A request answered lately; `seconds` from its being taken up to its response.
+
+    `finished` is RFC 3339; `reason` is a refusal's sentence, else empty.
+    """
 
     name: str
     user: str
     action: str
     code: int
     seconds: float
+    finished: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """A request that is "queued" or "running" since `seconds`; bytes as in `Progress`."""
+
+    name: str
+    user: str
+    action: str
+    state: str
+    seconds: float
+    bytes_done: int = 0
+    bytes_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,7 @@ class SpoolStatus:
     overflowed: bool = False  # more lie in staging than the bounds let in
     answered: int = 0
     oldest_seconds: float = 0.0
+    at_hand: tuple[AtHand, ...] = ()  # running, then queued; not more than `recent` holds
     recent: tuple[Recent, ...] = ()
 
 
