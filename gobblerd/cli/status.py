@@ -96,6 +96,8 @@ def _schedules(schedules: list[Any]) -> Iterator[str]:
             f"last {last.get('outcome')} {last.get('finish') or last.get('start')}" if last else "never run"
         )
         reason = f" ({last['reason']})" if last.get("reason") else ""
+        numbers = {key: value for key, value in _mapping(last.get("numbers")).items() if value}
+        reason += f": {_fact(numbers)}" if numbers and not reason else ""
         now = "running, " if schedule.get("running") else ""
         yield (
             f"  {schedule.get('name')}: {now}next {schedule.get('next_run') or 'never'}, {outcome}{reason}"

@@ -230,6 +230,17 @@ class Recovery:
                 found += self._discard(name)
         return found
 
+    def purge_aside(self, now: int, seconds: float) -> int:
+        """Remove what recovery set aside that long ago (`now` in nanoseconds); return how much."""
+        found = 0
+        for name in self._names(layout.ASIDE):
+            path = layout.join(self._root, layout.ASIDE, name)
+            touched = _last_touched(path)
+            if touched is not None and now - touched > seconds * 1e9:
+                remove_tree(path)
+                found += 1
+        return found
+
     def _is_own(self, name: str) -> bool:
         return name.rpartition("-")[0] == (self._staging or "jobs")
 

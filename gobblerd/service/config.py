@@ -209,6 +209,9 @@ class Config(BaseSettings):
     purge_transactions_days: float = _setting(
         7, "Age at which another daemon's unfinished transactions count as abandoned.", "days", gt=0
     )
+    purge_aside_days: float = _setting(
+        90, "Age of uploads that recovery set aside because their place was taken.", "days", gt=0
+    )
     probation_days: float = _setting(
         0, "Age at which versions on probation are rejected; 0: never.", "days", ge=0
     )

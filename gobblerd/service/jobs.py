@@ -5,9 +5,10 @@ so that a registry in order costs reading alone. What a job repaired is in its r
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
@@ -20,14 +21,35 @@ from gobblerd.registry.places import Place
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin
 from gobblerd.service.config import DAY, Config
-from gobblerd.service.schedule import Job, JobReport
+from gobblerd.service.schedule import Job, JobReport, some
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import PurgeAges
 from gobblerd.staging.spool import Spool
+from gobblerd.staging.status import PurgeCounts
 
 log = structlog.get_logger(__name__)
 
 _SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a refresh mended: a usage in bytes, or the name of a latest version (None: there was none)."""
+
+    place: Address
+    stored: int | str | None
+    right: int | str | None
+
+    @property
+    def bytes(self) -> int:
+        """By how much a usage was wrong; 0 for the rest."""
+        if isinstance(self.stored, int) and isinstance(self.right, int):
+            return self.right - self.stored
+        return 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {"place": str(self.place), "stored": self.stored, "right": self.right}
 
 
 class Jobs:
@@ -68,111 +90,147 @@ class Jobs:
 
     def refresh_usage(self) -> JobReport:
         """Recount every project, and mend the usages that differ."""
-        mended: dict[str, int] = {}
-        failed = []
-        for project in self._metadata.projects():
-            try:
-                difference = self._refresh_usage(project)
-            except Absent:
-                continue
-            except (GobblerdError, OSError) as error:
-                log.warning("usage not refreshed", project=project.project, reason=str(error))
-                failed.append(project.project)
-                continue
-            if difference:
-                mended[project.project] = difference
-        return JobReport({"mended": mended, "failed": failed})
-
-    def _refresh_usage(self, project: Address) -> int:
-        """Return by how many bytes the stored usage was wrong."""
-        count = UsageCount(self._metadata, project)
-        if count.total() == self._metadata.usage(project.project).total:
-            return 0
-        with self._changing(project) as place:
-            total = count.total()
-            difference = total - place.metadata.usage(project.project).total
-            if difference:
-                place.transaction.set_usage(project.project, total)
-                place.commit(Outcome())
-                log.warning("usage mended", project=project.project, difference=difference)
-            return difference
+        return self._refreshed("usage", self._metadata.projects(), self._refresh_usage)
 
     def refresh_latest(self) -> JobReport:
         """Choose the latest version of every asset anew, and mend the ones that differ."""
-        mended: list[str] = []
-        failed = []
-        for project in self._metadata.projects():
-            for asset in self._metadata.children(project):
-                try:
-                    if self._refresh_latest(asset):
-                        mended.append(str(asset))
-                except (Absent, FileNotFoundError):
-                    continue
-                except (GobblerdError, OSError) as error:
-                    log.warning("latest not refreshed", place=str(asset), reason=str(error))
-                    failed.append(str(asset))
-        return JobReport({"mended": mended, "failed": failed})
+        return self._refreshed("latest", self._assets(), self._refresh_latest)
 
-    def _refresh_latest(self, asset: Address) -> bool:
+    def _assets(self) -> Iterator[Address]:
+        for project in self._metadata.projects():
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                yield from self._metadata.children(project)
+
+    def _refreshed(
+        self, what: str, places: Iterable[Address], refresh: Callable[[Address], Difference | None]
+    ) -> JobReport:
+        """Refresh each place by itself; what goes wrong at one is logged, counted, and no other's matter."""
+        mended: list[Difference] = []
+        failed: list[str] = []
+        seen = 0
+        for place in places:
+            try:
+                difference = refresh(place)
+            except (Absent, FileNotFoundError):
+                continue
+            except (GobblerdError, OSError) as error:
+                log.warning("not refreshed", what=what, place=str(place), reason=str(error))
+                failed.append(str(place))
+            else:
+                mended += [difference] if difference else []
+            seen += 1
+        sizes = (abs(each.bytes) for each in mended)
+        numbers = {"places": seen, "mended": len(mended), "failed": len(failed), "mended_bytes": sum(sizes)}
+        return JobReport({"mended": some([each.facts() for each in mended]), "failed": some(failed)}, numbers)
+
+    def _refresh_usage(self, project: Address) -> Difference | None:
+        """Return what the stored usage was, and what is right, where they differ."""
+        count = UsageCount(self._metadata, project)
+        if count.total() == self._metadata.usage(project.project).total:
+            return None
+        with self._changing(project) as place:
+            total = count.total()
+            stored = place.metadata.usage(project.project).total
+            if total == stored:
+                return None
+            place.transaction.set_usage(project.project, total)
+            place.commit(Outcome())
+        log.warning("usage mended", project=project.project, stored=stored, right=total)
+        return Difference(project, stored, total)
+
+    def _refresh_latest(self, asset: Address) -> Difference | None:
         if self._metadata.latest(asset) == self._metadata.computed_latest(asset):
-            return False
+            return None
         with self._changing(asset) as place:
-            latest = place.metadata.computed_latest(asset)
-            if place.latest() == latest:
-                return False
+            latest, stored = place.metadata.computed_latest(asset), place.latest()
+            if stored == latest:
+                return None
             place.point_latest(latest)
             place.commit(Outcome())
-            log.warning("latest mended", place=str(asset), latest=latest.version if latest else None)
-            return True
+        found = Difference(asset, stored.version if stored else None, latest.version if latest else None)
+        log.warning("latest mended", place=str(asset), stored=found.stored, right=found.right)
+        return found
 
     def purge(self) -> JobReport:
-        """Remove old requests, responses, abandoned uploads, events and other daemons' abandoned work."""
+        """Remove old requests, responses, abandoned uploads, events, what was set aside or left undone.
+
+        Each hunt goes by its own age, and one that fails does not stop the others.
+        """
         config = self._config()
+        counts: dict[str, int] = {"failed": 0}
+        for name, hunt in self._hunts(config):
+            try:
+                counts[name] = hunt()
+            except (OSError, GobblerdError) as error:
+                log.warning("not purged", what=name, reason=str(error))
+                counts["failed"] += 1
+        try:
+            in_staging = asdict(self._purge_staging(config))
+        except OSError as error:
+            log.warning("not purged", what="staging", reason=str(error))
+            in_staging = {"failed": 1}
+        counts = {**in_staging, **counts, "failed": counts["failed"] + in_staging["failed"]}
+        return JobReport(counts, counts)
+
+    def _hunts(self, config: Config) -> Iterable[tuple[str, Callable[[], int]]]:
+        """Yield what is hunted for in the registry; each returns how much it removed."""
+        now = self._registry.clock.now()
+        recovery = self._registry.recovery
+        yield "events", lambda: self._purge_events(now, config.purge_logs_days * DAY)
+        yield "transactions", lambda: recovery.purge_abandoned(now, config.purge_transactions_days * DAY)
+        yield "aside", lambda: recovery.purge_aside(now, config.purge_aside_days * DAY)
+
+    def _purge_staging(self, config: Config) -> PurgeCounts:
         ages = PurgeAges(
             config.purge_requests_days * DAY,
             config.purge_responses_days * DAY,
             config.purge_uploads_days * DAY,
         )
-        counts = self._spool.purge(self._staging.clock.now(), ages)
-        now = self._registry.clock.now()
-        events = self._purge_events(now, config.purge_logs_days * DAY)
-        abandoned = self._registry.recovery.purge_abandoned(now, config.purge_transactions_days * DAY)
-        return JobReport({**asdict(counts), "events": events, "transactions": abandoned})
+        return self._spool.purge(self._staging.clock.now(), ages)
 
     def _purge_events(self, now: int, seconds: float) -> int:
         removed = 0
         with os.scandir(layout.join(self._registry.root, layout.LOGS)) as entries:
             for entry in entries:
-                if now - entry.stat(follow_symlinks=False).st_mtime_ns > seconds * _SECOND:
-                    os.unlink(entry.path)
-                    removed += 1
+                with suppress(FileNotFoundError):  # another daemon was first
+                    if now - entry.stat(follow_symlinks=False).st_mtime_ns > seconds * _SECOND:
+                        os.unlink(entry.path)
+                        removed += 1
         return removed
 
     def expire_probation(self) -> JobReport:
         """Delete versions that have been on probation for longer than the configuration allows."""
         days = self._config().probation_days
         expired: list[str] = []
+        failed: list[str] = []
         if days:
             oldest = self._registry.clock.now() - int(days * DAY * _SECOND)
-            for project in self._metadata.projects():
-                old = [v for v in self._metadata.versions_below(project) if self._has_expired(v, oldest)]
-                expired += [str(version) for version in old if self._expire(version, oldest)]
-        return JobReport({"expired": expired})
+            for version in self._versions():
+                if self._has_expired(version, oldest) and (done := self._expire(version, oldest)) is not None:
+                    (expired if done else failed).append(str(version))
+        numbers = {"expired": len(expired), "failed": len(failed)}
+        return JobReport({"expired": some(expired), "failed": some(failed)}, numbers)
+
+    def _versions(self) -> Iterator[Address]:
+        for asset in self._assets():
+            with suppress(FileNotFoundError):  # as above
+                yield from self._metadata.children(asset)
 
     def _has_expired(self, version: Address, oldest: int) -> bool:
         summary = self._metadata.readable_summary(version)
         return summary is not None and summary.on_probation and summary.finish < oldest
 
-    def _expire(self, version: Address, oldest: int) -> bool:
+    def _expire(self, version: Address, oldest: int) -> bool | None:
+        """Reject a version; False if that failed, None if there was nothing to reject any more."""
         try:
             with self._changing(version) as place:
                 if not self._has_expired(version, oldest):
-                    return False
+                    return None
                 place.transaction.add_usage(version.project, -place.metadata.stored_bytes(version))
                 place.remove(version)
                 place.commit(Outcome())
         except Absent:
-            return False
+            return None
         except (GobblerdError, OSError) as error:
             log.warning("probation not expired", place=str(version), reason=str(error))
             return False

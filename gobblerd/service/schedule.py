@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,8 @@ from gobblerd.domain.times import NANOSECONDS, format_time, parse_time
 from gobblerd.service.when import When, parse_when
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, Durability, opened, read_all, replace_file
 
-_STAMP_MAX_BYTES = 65536
+FACTS_MOST = 100  # items of a list in a job's facts
+_STAMP_MAX_BYTES = 1 << 20
 _LATENESS = 0.1  # of an interval: by how much one run may begin late and the next in time
 _STEP = 2.0  # seconds by which the time of day jumps where somebody set it
 _NEW, _RUNNING, _DONE, _FAILED = "new", "running", "done", "failed"
@@ -34,9 +35,15 @@ _NEW, _RUNNING, _DONE, _FAILED = "new", "running", "done", "failed"
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What a job did, as facts to be logged and shown (JSON values)."""
+    """What a job did: `facts` to be logged and shown (JSON values), `numbers` for metrics, by name."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def some(found: Sequence[Any]) -> list[Any]:
+    """Return as much of a list as facts hold: a stamp stays small, and the log has the rest."""
+    return list(found[:FACTS_MOST])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,9 @@ class Job:
 class Stamp:
     """A job's last run on the registry, by whichever daemon; times are RFC 3339, "" where there is none.
 
-    `outcome` is done, failed, running, or new where the job has not run since it was first seen.
+    `outcome` is done, failed, running, or new where the job has not run since it was first seen. `success`
+    is when it was last done, `failures` how many runs have failed since then, `seconds` how long this one
+    took. Facts and numbers are those of the last run that was done.
     """
 
     start: str
@@ -61,6 +70,13 @@ class Stamp:
     outcome: str = _NEW
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    success: str = ""
+    failures: int = 0
+    seconds: float = 0.0
+
+
+_KNOWN = frozenset(each.name for each in fields(Stamp))  # a later release may know more
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +150,10 @@ class _Stamps:
         """Return the job's stamp; None if there is none that can be read."""
         try:
             with opened(os.path.join(self._path, f"{name}.json"), READ_FILE) as fd:
-                found = Stamp(**json.loads(read_all(fd, _STAMP_MAX_BYTES)))
+                document = json.loads(read_all(fd, _STAMP_MAX_BYTES))
+            found = Stamp(**{key: value for key, value in document.items() if key in _KNOWN})
             parse_time(found.start)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
         return found
 
@@ -285,13 +302,14 @@ class Schedule:
             with self._stamps.held(job.name) as mine:
                 last = self._stamps.read(job.name)
                 if mine and (last is None or self._due(job, last)):
-                    self._perform(job, tally)
+                    self._perform(job, tally, last or Stamp(""))
                 else:
                     tally.last = last
         except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
             tally.failures += 1
-            stamp = Stamp(format_time(self._now()), "", _FAILED, f"{type(error).__name__}: {error}")
-            tally.last = stamp
+            reason = f"{type(error).__name__}: {error}"
+            moment = format_time(time.time_ns())  # the file server may be what is out of reach
+            tally.last = replace(tally.last or Stamp(""), start=moment, outcome=_FAILED, reason=reason)
             self._log.exception("scheduled job could not run", job=job.name)
 
     def _due(self, job: Job, last: Stamp) -> bool:
@@ -299,8 +317,8 @@ class Schedule:
             return True
         return is_due(parse_when(job.when), parse_time(last.start), self._now(), job.jitter)
 
-    def _perform(self, job: Job, tally: _Tally) -> None:
-        stamp = Stamp(format_time(self._now()), outcome=_RUNNING)
+    def _perform(self, job: Job, tally: _Tally, before: Stamp) -> None:
+        stamp = replace(before, start=format_time(self._now()), finish="", outcome=_RUNNING, reason="")
         tally.last = stamp
         self._stamps.write(job.name, stamp)
         tally.runs += 1
@@ -309,12 +327,14 @@ class Schedule:
             report = job.run()
         except Exception as error:  # noqa: BLE001 - as above
             tally.failures += 1
-            stamp = replace(stamp, outcome=_FAILED, reason=f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            stamp = replace(stamp, outcome=_FAILED, reason=reason, failures=before.failures + 1)
             self._log.exception("scheduled job failed", job=job.name, seconds=_since(began))
         else:
-            stamp = replace(stamp, outcome=_DONE, facts=dict(report.facts))
+            stamp = replace(stamp, outcome=_DONE, facts=dict(report.facts), failures=0)
+            stamp = replace(stamp, numbers=dict(report.numbers), success=format_time(self._now()))
             self._log.info("scheduled job done", job=job.name, seconds=_since(began), facts=stamp.facts)
-        tally.last = replace(stamp, finish=format_time(self._now()))
+        tally.last = replace(stamp, finish=format_time(self._now()), seconds=_since(began))
         self._stamps.write(job.name, tally.last)
 
 

@@ -8,6 +8,7 @@ when neither it nor a direct child changed for its age, and no request at hand n
 import contextlib
 import json
 import os
+import secrets
 import stat
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from gobblerd.storage.files import READ_DIRECTORY, opened
 from gobblerd.storage.removal import remove_tree_beneath
 
 _log = structlog.get_logger()
+_DOOMED = "..purged-"  # an upload directory that is being removed; goes on with the next purge after a crash
 
 
 def purge(staging: Staging, ledger: Ledger, now: int, ages: PurgeAges, *, all_known: bool) -> PurgeCounts:
@@ -113,15 +115,31 @@ def _purge_response(staging: Staging, ledger: Ledger, name: str, before: int) ->
 
 def _purge_upload(staging: Staging, ledger: Ledger, name: str, before: int) -> bool | None:
     try:
-        if _newest_change(staging.fd, name) >= before or name in _sources(ledger):
+        doomed = name if name.startswith(_DOOMED) else _doom(staging, ledger, name, before)
+        if doomed is None:
             return False
-        remove_tree_beneath(staging.fd, name)
+        remove_tree_beneath(staging.fd, doomed)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         _failed("upload directory", name, error)
         return None
     return True
+
+
+def _doom(staging: Staging, ledger: Ledger, name: str, before: int) -> str | None:
+    """Rename an abandoned directory to what no request may name; None if it is not abandoned.
+
+    In one step with the look at the requests: none may be taken up that would then read half a directory.
+    """
+    if _newest_change(staging.fd, name) >= before:
+        return None
+    doomed = f"{_DOOMED}{secrets.token_hex(8)}"
+    with ledger.lock:  # the one change of the disk under it, for the reason above
+        if name in _sources(ledger):
+            return None
+        os.rename(name, doomed, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
+    return doomed
 
 
 def _newest_change(dir_fd: int, name: str) -> int:
@@ -135,10 +153,9 @@ def _newest_change(dir_fd: int, name: str) -> int:
 
 
 def _sources(ledger: Ledger) -> set[str]:
-    """Return what queued and running requests name as their source."""
-    with ledger.lock:
-        at_hand = [*ledger.queue.entries(), *ledger.running.values()]
-        bodies = [entry.claim.body for entry in at_hand if entry.claim is not None]
+    """Return what queued and running requests name as their source; the ledger's lock must be held."""
+    at_hand = [*ledger.queue.entries(), *ledger.running.values()]
+    bodies = [entry.claim.body for entry in at_hand if entry.claim is not None]
     return {source for body in bodies if (source := _source(body))}
 
 

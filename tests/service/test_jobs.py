@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from support.bench import Bench
 from support.checker import audit
 
@@ -66,15 +67,22 @@ def mtimes(root: Path) -> dict[str, int]:
 def test_a_registry_in_order_is_not_touched(room: Room) -> None:
     """Reading is all that it costs."""
     before = mtimes(room.bench.root)
-    assert room.jobs.refresh_usage().facts == {"mended": {}, "failed": []}
-    assert room.jobs.refresh_latest().facts == {"mended": [], "failed": []}
+    for report in (room.jobs.refresh_usage(), room.jobs.refresh_latest()):
+        assert report.facts == {"mended": [], "failed": []}
+        assert report.numbers == {"places": 2, "mended": 0, "failed": 0, "mended_bytes": 0}
     assert mtimes(room.bench.root) == before
 
 
 def test_wrong_usage_is_mended_and_reported(room: Room) -> None:
-    """By how much it was wrong is said."""
+    """What was stored and what is right is said, logged, and there as numbers for metrics."""
     (room.bench.root / "q/..usage").write_text('{"total": 1}')
-    assert room.jobs.refresh_usage().facts == {"mended": {"q": 9}, "failed": []}
+    with structlog.testing.capture_logs() as logged:
+        report = room.jobs.refresh_usage()
+    assert report.facts == {"mended": [{"place": "q", "stored": 1, "right": 10}], "failed": []}
+    assert report.numbers == {"places": 2, "mended": 1, "failed": 0, "mended_bytes": 9}
+    assert [entry for entry in logged if entry["event"] == "usage mended"] == [
+        {"event": "usage mended", "log_level": "warning", "project": "q", "stored": 1, "right": 10}
+    ]
     assert json.loads((room.bench.root / "q/..usage").read_bytes()) == {"total": 10}
     assert audit(str(room.bench.root)) == []
 
@@ -83,14 +91,22 @@ def test_one_damaged_project_does_not_stop_the_others(room: Room) -> None:
     """It is reported as failed."""
     (room.bench.root / "p/a/1/..manifest").write_text("{")
     (room.bench.root / "q/..usage").write_text('{"total": 1}')
-    assert room.jobs.refresh_usage().facts == {"mended": {"q": 9}, "failed": ["p"]}
+    report = room.jobs.refresh_usage()
+    assert report.facts == {"mended": [{"place": "q", "stored": 1, "right": 10}], "failed": ["p"]}
+    assert report.numbers["failed"] == 1
 
 
 def test_wrong_latest_is_mended(room: Room) -> None:
     """Also where it is missing."""
     (room.bench.root / "p/a/..latest").write_text('{"version": "1"}')
     (room.bench.root / "q/a/..latest").unlink()
-    assert room.jobs.refresh_latest().facts == {"mended": ["p/a", "q/a"], "failed": []}
+    assert room.jobs.refresh_latest().facts == {
+        "mended": [
+            {"place": "p/a", "stored": "1", "right": "2"},
+            {"place": "q/a", "stored": None, "right": "2"},
+        ],
+        "failed": [],
+    }
     assert audit(str(room.bench.root)) == []
 
 
@@ -101,9 +117,9 @@ def test_probation_expires_by_upload_finish(room: Room) -> None:
     path = room.bench.root / "p/a/3/..summary"
     summary = json.loads(path.read_bytes())
     path.write_text(json.dumps({**summary, "upload_finish": "2020-01-01T00:00:00Z"}))
-    assert room.jobs.expire_probation().facts == {"expired": []}
+    assert room.jobs.expire_probation().facts == {"expired": [], "failed": []}
     room.settings["probation_days"] = 30.0
-    assert room.jobs.expire_probation().facts == {"expired": ["p/a/3"]}
+    assert room.jobs.expire_probation().facts == {"expired": ["p/a/3"], "failed": []}
     assert sorted(p.name for p in (room.bench.root / "p/a").glob("[!.]*")) == ["1", "2", "4"]
     room.bench.registry.close(None)
     assert audit(str(room.bench.root)) == []
@@ -121,6 +137,32 @@ def test_purge_removes_old_events_and_asks_the_spool(room: Room) -> None:
     assert (facts["events"], facts["requests"], facts["transactions"]) == (1, 3, 0)
     assert len(list(logs.iterdir())) == kept
     assert room.spool.ages == PurgeAges(7 * DAY, DAY, 2 * DAY)
+
+
+def test_a_version_that_cannot_expire_is_counted(room: Room) -> None:
+    """Its manifest is gone, so that nobody knows what the usage would be: it stays, and is said to."""
+    room.bench.upload("p/a/3", {"g": b"3"}, on_probation=True)
+    path = room.bench.root / "p/a/3/..summary"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "upload_finish": "2020-01-01T00:00:00Z"}))
+    (room.bench.root / "p/a/3/..manifest").unlink()
+    room.settings["probation_days"] = 30.0
+    report = room.jobs.expire_probation()
+    assert report.facts == {"expired": [], "failed": ["p/a/3"]}
+    assert report.numbers == {"expired": 0, "failed": 1}
+
+
+def test_one_hunt_that_fails_does_not_stop_the_others(room: Room) -> None:
+    """No `..logs` to be purged: what lies aside goes by its own age all the same."""
+    os.rename(room.bench.root / "..logs", room.bench.base / "logs")
+    aside = room.bench.root / "..transactions/aside"
+    (aside / "0-lost/1").mkdir(parents=True)
+    (aside / "0-lost/1/f").write_text("x")
+    facts = room.jobs.purge().facts
+    assert (facts["failed"], facts["aside"], facts["requests"]) == (1, 0, 3)
+    now = room.bench.registry.clock.now
+    room.bench.registry.clock.now = lambda: now() + int(90.1 * DAY * 1e9)  # type: ignore[method-assign]
+    assert room.jobs.purge().facts["aside"] == 1
+    assert os.listdir(aside) == []
 
 
 def test_planned_follows_the_configuration(room: Room) -> None:

@@ -44,7 +44,7 @@ class Work:
         assert self.go.wait(PATIENCE)
         if self.error is not None:
             raise self.error
-        return JobReport({"removed": self.runs})
+        return JobReport({"removed": self.runs}, {"removed": self.runs})
 
 
 @pytest.fixture
@@ -154,7 +154,37 @@ def test_a_job_that_fails_is_contained(make: Callable[..., Schedule], clock: Clo
     )
     assert fire(schedule, "refresh_latest").failures == 0
     clock.time += HOUR
-    assert fire(schedule).failures == 2
+    found = fire(schedule)
+    assert found.failures == 2
+    assert found.last is not None
+    assert (found.last.failures, found.last.success) == (2, "")
+
+
+def test_a_failure_keeps_what_the_last_good_run_found(make: Callable[..., Schedule], clock: Clock) -> None:
+    """When it was last done and what came of it stay to be seen; every daemon counts on where others left."""
+    work = Work()
+    fire(make(Job("purge", work, "3600")))
+    clock.time += HOUR
+    work.error = OSError(5, "Input/output error")
+    fire(make(Job("purge", work, "3600")))
+    clock.time += HOUR
+    last = fire(make(Job("purge", work, "3600"))).last
+    assert last is not None
+    assert (last.outcome, last.failures, last.success) == ("failed", 2, format_time(NOON))
+    assert (last.facts, last.numbers) == ({"removed": 1}, {"removed": 1})
+    clock.time += HOUR
+    work.error = None
+    last = fire(make(Job("purge", work, "3600"))).last
+    assert last is not None
+    assert (last.outcome, last.failures, last.success) == ("done", 0, format_time(clock.time))
+
+
+def test_a_stamp_of_a_later_release_is_understood(make: Callable[..., Schedule], tmp_path: Path) -> None:
+    """Keys that this one does not know are none of its business: the job is not run again for them."""
+    fire(make(Job("purge", Work(), "3600")))
+    path = tmp_path / "..transactions" / "state" / "purge.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weather": "fine"}))
+    assert fire(make(Job("purge", Work(), "3600"))).runs == 0
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -158,3 +158,23 @@ def test_a_response_written_again_meanwhile_stays(room: Room) -> None:
     room.post(room.write(ACT, {"x": 22}))
     assert purged(room, 2) == PurgeCounts()
     assert room.recorded(ACT)["body"] == '{"x": 22}'
+
+
+def test_a_purge_that_was_killed_is_finished_by_the_next(room: Room) -> None:
+    """What it had renamed goes at once: no request can name it any more."""
+    path = upload(room, "mine")
+    os.rename(path, room.path / "..purged-0011")
+    assert purged(room, 0) == PurgeCounts(uploads=1)
+    assert os.listdir(room.path) == ["responses"]
+
+
+def test_no_request_finds_half_a_directory(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is being removed has no name that a request could give."""
+    upload(room, "mine")
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        "gobblerd.staging.purge.remove_tree_beneath", lambda fd, name: seen.append([name, *os.listdir(fd)])
+    )
+    assert purged(room, 7.1) == PurgeCounts(uploads=1)
+    assert seen[0][0].startswith("..purged-")
+    assert "mine" not in seen[0]
