@@ -135,6 +135,30 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "resolve_versions",
+        "GET",
+        "/resolve",
+        "Find the versions that an expression means",
+        "Versions of an asset, from the oldest to the newest by the precedence of Semantic Versioning; none "
+        "on probation. An expression is a name, `latest`, or conditions with commas between them that must "
+        "all hold: `==`, `!=`, `<`, `<=`, `>`, `>=`, `~=`, `^` and a version. Pre-releases only where a "
+        "condition has one. No match is an empty list.",
+        (
+            Parameter("project", "query", "The project's name."),
+            Parameter("asset", "query", "The asset's name."),
+            Parameter("spec", "query", "The expression; every version if absent."),
+        ),
+        (
+            Answer(
+                200,
+                "What was asked for, and the names.",
+                _object(project="string", asset="string", spec="string", versions="array"),
+            ),
+            Answer(400, "The expression or a name is wrong, or missing.", _ERROR),
+            Answer(404, "There is no such asset.", _ERROR),
+        ),
+    ),
+    Operation(
         "get_info",
         "GET",
         "/info",

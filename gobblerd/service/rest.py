@@ -19,7 +19,9 @@ from aiohttp import web
 
 from gobblerd.domain.errors import Absent, Busy, Wrong
 from gobblerd.domain.messages import REQUEST_PREFIX, Response
+from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
+from gobblerd.registry.releases import resolve_versions
 from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
 from gobblerd.service.fetch import fetch
 from gobblerd.service.listing import list_names
@@ -216,6 +218,20 @@ class _Api:
     async def fetch_file(self, request: web.Request) -> web.StreamResponse:
         """Answer with a file of the registry."""
         return await fetch(request, self.browser, self.pool, self._rest_of_path(request, "/fetch/"))
+
+    async def resolve_versions(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the versions of an asset that an expression means."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.pool, self._resolved, request.query)
+
+    def _resolved(self, query: Mapping[str, str]) -> web.Response:
+        project, asset, spec = query.get("project", ""), query.get("asset", ""), query.get("spec")
+        try:
+            wanted = VersionSpec.parse(spec)
+        except ValueError as error:
+            raise Wrong("{why}", why=error) from None
+        found = resolve_versions(self.browser, project, asset, wanted)
+        return json_answer({"project": project, "asset": asset, "spec": spec or "", "versions": found})
 
     async def get_info(self, _request: web.Request) -> web.StreamResponse:
         """Answer with where staging and registry are."""

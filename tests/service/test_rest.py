@@ -20,7 +20,14 @@ from gobblerd.service.codes import STATUS
 from gobblerd.service.openapi import OPERATIONS
 
 NAME = "request-health_check-1"
-TREE = {"p/a/v/f.txt": b"0123456789"}
+SUMMARY = (
+    b'{"upload_user_id":"u","upload_start":"2026-01-01T00:00:00Z","upload_finish":"2026-01-01T00:00:01Z"}'
+)
+TREE = {
+    "p/a/v/f.txt": b"0123456789",
+    "p/released/0.10.0/..summary": SUMMARY,
+    "p/released/0.9.1/..summary": SUMMARY,
+}
 
 
 @pytest.fixture
@@ -42,6 +49,14 @@ ASKED = [
     ("GET", "/fetch/p/a/v/f.txt", 200),
     ("GET", "/fetch/none", 404),
     ("GET", "/fetch/../x", 400),
+    ("GET", "/resolve?project=p&asset=a&spec=%3E%3D1%2C%3C2", 200),
+    ("GET", "/resolve?project=p&asset=a", 200),
+    ("GET", "/resolve?project=p&asset=none&spec=1", 404),
+    ("GET", "/resolve?project=p&asset=a&spec=", 400),
+    ("GET", "/resolve?project=p&asset=a&spec=%3E%3Ddraft", 400),
+    ("GET", "/resolve?project=p", 400),
+    ("GET", "/resolve?project=%FF&asset=%ED%A0%80&spec=%FF", 404),
+    ("GET", "/resolve?project=p&asset=a&spec=%FF", 200),
     ("GET", "/response/request-x", 404),
     ("GET", "/none", 404),
     ("GET", "/archive/p/a/v.tar.zst", 404),
@@ -56,6 +71,7 @@ ASKED = [
     ("HEAD", "/", 200),
     ("HEAD", "/info", 200),
     ("HEAD", "/list", 200),
+    ("HEAD", "/resolve?project=p&asset=a", 200),
     ("HEAD", "/list?path=none", 404),
     ("HEAD", "/fetch/p/a/v/f.txt", 200),
     ("HEAD", "/fetch/none", 404),
@@ -345,6 +361,16 @@ def test_a_response_is_looked_up_while_queued_and_after(server: Server) -> None:
     del server.spool.running[NAME]
     answer = server.ask(f"/response/{NAME}")
     assert (answer.status, answer.json) == (200, response.document())
+
+
+def test_an_expression_is_resolved(server: Server) -> None:
+    """What was asked for is repeated; the names are in the order of precedence."""
+    answer = server.ask("/resolve?project=p&asset=released&spec=%3E%3D0.9,+%3C1")
+    found = {"project": "p", "asset": "released", "spec": ">=0.9, <1", "versions": ["0.9.1", "0.10.0"]}
+    assert answer.json == found
+    assert server.ask("/resolve?project=p&asset=released").json == {**found, "spec": ""}
+    refused = server.ask("/resolve?project=p&asset=released&spec=%3E%3Ddraft").json
+    assert "'draft' is no version" in refused["reason"]
 
 
 def test_every_route_is_described_and_every_description_served(server: Server) -> None:
