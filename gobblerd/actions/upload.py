@@ -26,11 +26,13 @@ from gobblerd.domain.usage import Quota, check_quota
 from gobblerd.domain.version import Latest, Summary, finish_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.consume import consume, listing_bytes
-from gobblerd.registry.ingest import Candidates, GoneError, Ingest, Neighbours, Staged
+from gobblerd.registry.ingest import Ingest, Staged
+from gobblerd.registry.neighbours import Candidates, GoneError, Neighbours
 from gobblerd.registry.places import Place
 from gobblerd.registry.record import Consume
 from gobblerd.registry.registry import absent
 from gobblerd.registry.source import Limits, Reader, Source, open_source
+from gobblerd.registry.source_files import SourceFiles
 from gobblerd.registry.symlinks import Surroundings, aliases
 from gobblerd.registry.transaction import Transaction
 from gobblerd.storage.files import rename, sync_directory, write_file
@@ -111,8 +113,8 @@ class _Work:
     def run(self) -> Outcome:
         """Stage, commit, and consume what was stored if that was asked for."""
         survey = self._source.survey(self._limits(), ignore_dot=bool(self._upload.ignore_dot))
-        progress = self._context.progress
-        ingest = Ingest(self._place, self._source, survey, self._neighbours, self._surroundings(), progress)
+        files = SourceFiles(self._source, survey, self._context.progress)
+        ingest = Ingest(self._place, files, self._neighbours, self._surroundings())
         candidates = self._candidates()
         self._check_quota(ingest.surely_stored(candidates))
         slot, path = self._transaction.new_slot()

@@ -1,6 +1,8 @@
 """How far a long action has come."""
 
-from gobblerd.registry.ingest import Progress
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all; raises to cancel
 
 
 class Meter:

@@ -15,9 +15,9 @@ from gobblerd.domain.manifest import Entry, FileAddress, Link, links_by_director
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import Digest
-from gobblerd.registry.ingest import GoneError, Neighbours, Progress
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.meter import Meter
+from gobblerd.registry.meter import Meter, Progress
+from gobblerd.registry.neighbours import GoneError, Neighbours
 from gobblerd.registry.settling import Settling
 from gobblerd.registry.source import Reader
 from gobblerd.registry.symlinks import (

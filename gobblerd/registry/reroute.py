@@ -21,10 +21,9 @@ from gobblerd.domain.manifest import Entry, FileAddress, Link, links_by_director
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import copy_file
-from gobblerd.registry.ingest import Progress
 from gobblerd.registry.linkscan import LinkScan
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.meter import Meter
+from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.source import Reader, Stamp, opened_for
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases, link_text
 from gobblerd.registry.transaction import Transaction

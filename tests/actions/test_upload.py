@@ -616,10 +616,10 @@ def test_a_daemon_that_stops_leaves_nothing(bench: Bench, project: str) -> None:
 
 def test_what_keeps_changing_is_given_up(bench: Bench, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ten tries: 503, nothing was done."""
-    from gobblerd.registry import ingest
+    from gobblerd.registry import neighbours
 
     bench.upload("p/a/1", {"f": b"1"})
-    monkeypatch.setattr(ingest.Neighbours, "_is_same", lambda *_: False)
+    monkeypatch.setattr(neighbours.Neighbours, "_is_same", lambda *_: False)
     with pytest.raises(Busy, match="kept changing"):
         bench.upload("p/b/1", {"l": ("link", str(bench.root / "p/a/1/f"))})
     assert not (bench.root / "p/b").exists()

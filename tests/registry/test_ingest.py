@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from support.bench import Bench
 from gobblerd.domain.errors import Exceeded, Wrong
 from gobblerd.domain.manifest import Entry, FileAddress, Link
 from gobblerd.domain.names import Address
-from gobblerd.registry import copying, ingest
+from gobblerd.registry import copying, ingest, source_files
 from gobblerd.registry.copying import IN_MEMORY
-from gobblerd.registry.ingest import Candidates, GoneError, Ingest, Neighbours, Staged
+from gobblerd.registry.ingest import Ingest, Staged, Taken
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import Limits, Reader, open_source
+from gobblerd.registry.neighbours import Candidates, GoneError, Neighbours
+from gobblerd.registry.source import Limits, Reader, SourceFile, Stamp, Survey, open_source
+from gobblerd.registry.source_files import SourceFiles
 from gobblerd.registry.symlinks import Surroundings, aliases
 from gobblerd.storage.sync import TreeSync
 
@@ -49,9 +52,8 @@ class Stage:
         here = tuple(f"{each}/{name}" for each in aliases(str(self.bench.staging)))
         around = Surroundings(here, aliases(str(self.bench.root)), self.whitelist)
         found = self.source.survey(Limits(), **{"ignore_dot": False, **survey})
-        return Ingest(
-            HERE, self.source, found, self.neighbours, around, lambda *tick: self.ticks.append(tick)
-        )
+        files = SourceFiles(self.source, found, lambda *tick: self.ticks.append(tick))
+        return Ingest(HERE, files, self.neighbours, around)
 
     def candidates(self, latest: Address | None = None) -> Candidates:
         return Candidates(str(self.bench.root), latest, self.neighbours)
@@ -548,10 +550,68 @@ def test_the_bytes_stored_are_the_bytes_hashed(stage: Stage, monkeypatch: pytest
             opened.write(b"z" * 100)
         return found
 
-    monkeypatch.setattr(ingest, "digest_file", then_rewrite)
+    monkeypatch.setattr(source_files, "digest_file", then_rewrite)
     out = str(stage.bench.base / "out")
     with TreeSync(stage.bench.registry.disk, out) as sync:
         staged = work.stage(out, stage.candidates(V1), sync)
     stored = (Path(out) / "g").read_bytes()
     assert stored.startswith(b"z" * 100)
     assert staged.manifest == {"g": file(stored)}
+
+
+# ---- another provider of files
+
+
+class Unpacked:
+    """Files that somebody else has put into the staged tree already, with their digests."""
+
+    def __init__(self, path: str, contents: dict[str, bytes], symlinks: list[tuple[str, str]]) -> None:
+        self.reader = ROOT
+        self._contents = contents
+        files = [SourceFile(name, len(data)) for name, data in sorted(contents.items())]
+        size = sum(file.size for file in files)
+        self.survey = Survey(files, symlinks, ["d", "e"], ["e"], size)
+        for directory in ("d", "e"):
+            os.makedirs(f"{path}/{directory}")
+        self._write(path, contents)
+
+    def _write(self, path: str, names: Iterable[str]) -> None:
+        for name in names:
+            Path(path, name).write_bytes(self._contents[name])
+
+    def make_directories(self, path: str) -> None:
+        """They are there."""
+
+    def take(self, files: Collection[SourceFile], path: str, candidates: Candidates) -> Iterator[Taken]:
+        for each in files:
+            place = Path(path, each.path)
+            if not place.exists():  # asked for again: what it was equal to is gone
+                self._write(path, [each.path])
+            digest = copying.digest_of_bytes(place.read_bytes(), Stamp.of(place.stat()))
+            duplicate = candidates.equal(digest)
+            if duplicate is not None:
+                place.unlink()
+            yield Taken(each.path, digest, duplicate)
+
+
+def test_files_that_are_in_place_already_become_a_version_like_others(stage: Stage) -> None:
+    """Duplicates, links and metadata are the same whoever provides the files; also when asked again."""
+    stage.bench.upload("p/a/1", {"f": b"same"})
+    out = str(stage.bench.base / "out")
+    os.mkdir(out)
+    unpacked = Unpacked(out, {"d/x": b"same", "y": b"new"}, [("l", "d/x")])
+    around = Surroundings(("/staging/s",), aliases(str(stage.bench.root)), ())
+    work = Ingest(HERE, unpacked, stage.neighbours, around)
+    with TreeSync(stage.bench.registry.disk, out) as sync:
+        staged = work.stage(out, stage.candidates(V1), sync)
+        assert staged.manifest == {
+            "d/x": linked(b"same", "p/a/1/f"),
+            "y": file(b"new"),
+            "e": Entry(),
+            "l": linked(b"same", "p/a/new/d/x", "p/a/1/f"),
+        }
+        assert documents(staged) == {"..manifest", "..checksums", "..links", "d/..links"}
+        work.restage(staged, {V1}, sync)
+    assert staged.manifest["d/x"] == file(b"same")
+    assert on_disk(staged)["d/x"] == b"same"
+    assert on_disk(staged)["l"] == ("link", "d/x")
