@@ -40,6 +40,10 @@ class Policy:
     quota_growth_rate: int = 1_000_000_000
 
 
+def unobserved(_files: int, _size: int) -> None:
+    """Do nothing: nobody counts what is taken in."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What an action is performed with: the registry, on whose behalf, by which rules."""
@@ -51,6 +55,7 @@ class Context:
     staging_fd: int
     staging: str  # path of the staging directory
     progress: Callable[[int, int], None]  # bytes done, bytes in all; raises Busy to stop a long action
+    taken: Callable[[int, int], None] = unobserved  # files, and bytes stored, of a committed upload
 
     @contextmanager
     def changing(self, place: Address, allow: Allow = anybody) -> Iterator[Place]:

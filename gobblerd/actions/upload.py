@@ -121,6 +121,7 @@ class _Work:
         with TreeSync(self._transaction.disk, path) as sync:
             staged = ingest.stage(path, candidates, sync)
             outcome = self._commit(ingest, staged, slot, sync)
+        self._context.taken(len(staged.manifest), stored_bytes(staged.manifest))
         if self._upload.consume:
             consume(self._source.fd, staged.stored)
         return outcome

@@ -52,6 +52,10 @@ class Rung:
 Ladder = tuple[Rung, ...]
 
 
+def unobserved(_seconds: float) -> None:
+    """Do nothing: nobody counts the waiting."""
+
+
 def _lock_of(place: Address, mode: Mode) -> Rung:
     return Rung(layout.in_place(place, layout.LOCK), mode)
 
@@ -132,9 +136,12 @@ class Held:
 class LockTable:
     """All locks of one registry as this process sees them."""
 
-    def __init__(self, root: str, timeout: Callable[[], float]) -> None:
+    def __init__(
+        self, root: str, timeout: Callable[[], float], waited: Callable[[float], None] = unobserved
+    ) -> None:
         self._root = root
         self._timeout = timeout  # seconds
+        self._waited = waited  # told how long each climb took
         self._gates: dict[str, _Gate] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -151,7 +158,8 @@ class LockTable:
         Raises Busy when the deadline (seconds) passes, FileNotFoundError where a directory of the ladder
         is not there. A timeout of 0 tries once.
         """
-        deadline = time.monotonic() + (self._timeout() if timeout is None else timeout)
+        began = time.monotonic()
+        deadline = began + (self._timeout() if timeout is None else timeout)
         pause = _FIRST_PAUSE
         while True:
             held = Held(self, holder)
@@ -161,6 +169,7 @@ class LockTable:
                 held.release()
                 raise
             if blocked is None:
+                self._waited(time.monotonic() - began)
                 return held
             held.release()
             if self._stopping:

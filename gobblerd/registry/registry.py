@@ -26,6 +26,7 @@ from gobblerd.registry.locks import (
     holds_exclusively,
     new_child_ladder,
     reading_ladder,
+    unobserved,
     usage_rung,
 )
 from gobblerd.registry.metadata import Metadata
@@ -52,12 +53,13 @@ class Registry:
         durability: Durability = Durability.FULL,
         require_marker: bool = False,
         lock_timeout: Callable[[], float] = lambda: 600.0,
+        lock_waited: Callable[[float], None] = unobserved,
     ) -> None:
         self.root = root
         self.staging = staging
         self.disk = Disk.of(root, durability)
         self.metadata = Metadata(root)
-        self.locks = LockTable(root, lock_timeout)
+        self.locks = LockTable(root, lock_timeout, lock_waited)
         probe = layout.join(root, layout.STATE, f"clock-{staging or 'jobs'}")
         self.clock = FileClock(probe, ready=lambda: make_transactions(root))
         self.recovery = Recovery(self.disk, self.locks, staging)

@@ -34,12 +34,16 @@ from gobblerd.service import logs
 from gobblerd.service.config import Config, changes_needing_restart
 from gobblerd.service.connections import listen
 from gobblerd.service.dispatch import Dispatcher, Rules
+from gobblerd.service.gauges import Gauges
 from gobblerd.service.jobs import Jobs
+from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
 from gobblerd.service.rest import ServiceInfo, make_app
 from gobblerd.service.schedule import Schedule
 from gobblerd.service.settings import ConfigError
+from gobblerd.service.shares import Shares
 from gobblerd.service.status import STATUS_INTERVAL, Serving, Watching, status_document, write_status
+from gobblerd.service.vitals import Vitals
 from gobblerd.service.workers import Workers
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
@@ -116,6 +120,8 @@ class Daemon:
 
     def _open(self) -> None:
         config = self._config
+        actions = discover()
+        self._metrics = Metrics(__version__, actions)
         self._staging = Staging.open(config.staging, config.durability)
         self._registry = Registry(
             config.registry,
@@ -123,18 +129,19 @@ class Daemon:
             durability=config.durability,
             require_marker=config.require_marker,
             lock_timeout=lambda: self._config.lock_timeout,
+            lock_waited=self._metrics.lock_waited,
         )
         self._registry.check_marker()
         os.makedirs(layout.join(config.registry, layout.LOGS), exist_ok=True)
-        actions = discover()
         self._spool = Spool(
             self._staging,
             lambda: spool_limits_of(self._config),
             lambda name: name in actions and actions[name].is_long,
             lambda user: user in self._rules.administrators,
+            answered=self._metrics.answered,
         )
         self._dispatcher = Dispatcher(
-            self._registry, self._staging, self._spool, actions, lambda: self._rules
+            self._registry, self._staging, self._spool, actions, lambda: self._rules, self._metrics.taken
         )
         self._workers = Workers(
             self._spool, self._dispatcher, short=config.short_workers, long=config.long_workers
@@ -147,6 +154,11 @@ class Daemon:
             state,
             lambda: make_transactions(config.registry),
             self._registry.clock.now,
+        )
+        self._vitals = Vitals({"staging": config.staging, "registry": config.registry}, self._troubles)
+        shares = Shares(self._registry, lambda: self._config.quota_enforced)
+        self._metrics.watch(
+            Gauges(self._spool.snapshot, self._schedule.snapshot, shares.figures, self._vitals)
         )
         self._started = format_time(self._staging.clock.now())
         self._browser = Browser(config.registry, lambda: self._config.whitelist)
@@ -178,7 +190,15 @@ class Daemon:
         if not self._config.port:
             return None
         info = ServiceInfo("gobblerd", __version__, self._url, self._staging.path, self._config.registry)
-        app = make_app(self._spool, self._browser, info, self._config.prefix, self.problems, self._document)
+        app = make_app(
+            self._spool,
+            self._browser,
+            info,
+            self._config.prefix,
+            self._vitals.problems,
+            self._document,
+            self._metrics.text,
+        )
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False
         )
@@ -237,7 +257,8 @@ class Daemon:
         """Do one round; tell whether the daemon makes progress."""
         try:
             if self._began.is_set() and self._state == "serving":
-                self._mend()
+                self._vitals.look()
+                self._vitals.unfinished = self._mend()
                 self._schedule.follow_clock()
             write_status(self._staging.responses_fd, self._document())
         except (OSError, GobblerdError) as error:
@@ -251,13 +272,11 @@ class Daemon:
             Watching(self._watcher.mode, self._watcher.reason, self._watcher.alive),
             self._spool.snapshot(),
             self._schedule.snapshot(),
-            self.problems(),
+            self._vitals.problems(),
         )
 
-    def problems(self) -> list[str]:
-        """Say what keeps the daemon from serving; nothing if all is well."""
-        if not self._began.is_set():
-            return ["starting: what the last run left is being looked at"]
+    def _troubles(self) -> list[str]:
+        """Look for what keeps the daemon from serving; nothing if all is well."""
         found = []
         if not self._watcher.alive:
             found.append(f"the watcher does not work: {self._watcher.reason}")
@@ -307,6 +326,7 @@ class Daemon:
     ) -> None:
         timeout = self._config.drain_timeout
         self._state = "draining"
+        self._vitals.announce("stopping: what was begun is being finished")
         self._notifier.stopping("finishing what was begun")
         self._notifier.extend(timeout + 5)
         log.info("stopping", within=timeout)

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from gobblerd.actions.action import Action, Context, Policy
+from gobblerd.actions.action import Action, Context, Policy, unobserved
 from gobblerd.domain.document import parse_object
 from gobblerd.domain.errors import GobblerdError, Kind, Plain, Stopped, Wrong, escaped
 from gobblerd.domain.messages import Claim, Outcome, Response, error_body, success_body
@@ -49,12 +49,14 @@ class Dispatcher:
         spool: Spool,
         actions: Mapping[str, type[Action]],
         rules: Callable[[], Rules],
+        taken: Callable[[int, int], None] = unobserved,
     ) -> None:
         self._registry = registry
         self._staging = staging
         self._spool = spool
         self._actions = actions
         self._rules = rules
+        self._taken = taken
         self._stopping = False
 
     def stop(self) -> None:
@@ -104,6 +106,7 @@ class Dispatcher:
             staging_fd=self._staging.fd,
             staging=self._staging.path,
             progress=lambda done, total: self._progress(claim, done, total),
+            taken=self._taken,
         )
         return action.perform(context)
 

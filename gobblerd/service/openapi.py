@@ -189,6 +189,15 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "get_metrics",
+        "GET",
+        "/metrics",
+        "What the service does, in numbers",
+        "For Prometheus: its text format, or OpenMetrics where the Accept header prefers that.",
+        (),
+        (Answer(200, "The metrics.", _TEXT, "text/plain"),),
+    ),
+    Operation(
         "get_description",
         "GET",
         "/openapi.json",

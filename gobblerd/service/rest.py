@@ -80,6 +80,7 @@ class Patience:
 
 PATIENCE = Patience()
 StatusSource = Callable[[], Mapping[str, Any]]
+MetricsSource = Callable[[str], tuple[bytes, str]]  # Accept header -> metrics and their content type
 STATUS: web.AppKey[StatusSource] = web.AppKey("status")
 
 
@@ -90,12 +91,14 @@ def make_app(
     prefix: str,
     health: Callable[[], list[str]],
     status: StatusSource,
+    metrics: MetricsSource,
     *,
     patience: Patience = PATIENCE,
 ) -> web.Application:
     """Compose the application; `prefix` ("" or like "/gobbler") comes before every path.
 
-    `health` returns what is wrong, nothing if all is well. `status` is kept as `app[STATUS]`.
+    `health` returns what is wrong, nothing if all is well. `status` is kept as `app[STATUS]`. `metrics`
+    returns the metrics in the format that an Accept header asks for, and their content type.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -105,6 +108,7 @@ def make_app(
         info=info,
         prefix=prefix,
         health=health,
+        metrics=metrics,
         pool=pool,
         patience=patience,
         description=description(info.name, info.version, prefix, OPERATIONS),
@@ -160,6 +164,7 @@ class _Api:
     info: ServiceInfo
     prefix: str
     health: Callable[[], list[str]]
+    metrics: MetricsSource
     pool: ThreadPoolExecutor
     patience: Patience
     description: Mapping[str, Any]
@@ -246,10 +251,16 @@ class _Api:
 
     async def get_health(self, _request: web.Request) -> web.StreamResponse:
         """Answer with whether the service can serve."""
-        problems = await asyncio.get_running_loop().run_in_executor(self.pool, self.health)
-        if problems:
+        if problems := self.health():
             return error_answer("; ".join(problems), 503)
         return json_answer({"status": "SUCCESS", "name": self.info.name, "version": self.info.version})
+
+    async def get_metrics(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the metrics; in the pool, since thousands of series take a while to write."""
+        accept = request.headers.get("Accept", "")
+        loop = asyncio.get_running_loop()
+        body, content_type = await loop.run_in_executor(self.pool, self.metrics, accept)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def get_description(self, _request: web.Request) -> web.StreamResponse:
         """Answer with the API's description."""

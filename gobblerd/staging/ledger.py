@@ -37,6 +37,7 @@ _REASON_MOST = 300  # characters of a reason that are shown
 
 Waiter = Future[Response]
 After = list[Callable[[], None]]
+Answering = Callable[[str, int, float], None]  # told of each answer: action, code, seconds since taken up
 
 GONE = "withdrawn: the request file is gone"
 REPLACED = "withdrawn: the request file was replaced before its turn came"
@@ -54,6 +55,10 @@ def new_waiter() -> Waiter:
     return waiter
 
 
+def unobserved(_action: str, _code: int, _seconds: float) -> None:
+    """Do nothing: nobody counts the answers."""
+
+
 def tell(waiters: Iterable[Waiter], response: Response) -> None:
     """Give those who wait their answer."""
     for waiter in waiters:
@@ -64,8 +69,9 @@ def tell(waiters: Iterable[Waiter], response: Response) -> None:
 class Ledger:
     """The requests at hand. Methods that take `after` are called within `changing`, the others outside."""
 
-    def __init__(self, staging: Staging) -> None:
+    def __init__(self, staging: Staging, answered: Answering = unobserved) -> None:
         self._staging = staging
+        self._answered = answered
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)  # something to take, or a name came free
         self.tick = threading.Condition(self.lock)  # for the thread that looks again
@@ -200,6 +206,7 @@ class Ledger:
                 del self.running[entry.name]
             if at is None:
                 self.recent.append(_recent(entry, response, now))
+                after.append(partial(self._answered, entry.action, response.code, now - entry.since))
             waiters, entry.waiters = entry.waiters, []
             after.append(partial(tell, waiters, response))
             self.changed.notify_all()

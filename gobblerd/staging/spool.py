@@ -21,7 +21,17 @@ from gobblerd.staging.attempts import ATTEMPTS_MAX
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.index import is_same
 from gobblerd.staging.intake import Found, Gone, Hint, Intake, Look, Refusal, Unsettled, check_request_name
-from gobblerd.staging.ledger import GONE, REPLACED, STOPPING, Ledger, Waiter, new_waiter, tell
+from gobblerd.staging.ledger import (
+    GONE,
+    REPLACED,
+    STOPPING,
+    Answering,
+    Ledger,
+    Waiter,
+    new_waiter,
+    tell,
+    unobserved,
+)
 from gobblerd.staging.loading import finish_takeover, load, take_over
 from gobblerd.staging.purge import purge
 from gobblerd.staging.queue import Entry, Lane
@@ -50,12 +60,13 @@ class Spool:
         is_long: Callable[[str], bool],
         is_administrator: Callable[[str], bool],
         intake: Intake | None = None,
+        answered: Answering = unobserved,
     ) -> None:
         self._staging = staging
         self._limits = limits
         self._is_administrator = is_administrator
         self._intake = intake or Intake(staging, limits)
-        self._ledger = Ledger(staging)
+        self._ledger = Ledger(staging, answered)
         self._lock = self._ledger.lock
         self._admission = Admission(self._ledger, limits, is_long, is_administrator)
         self._ready = False  # claims may be handed out

@@ -141,6 +141,10 @@ async def _serve(app: web.Application, started: Future[_Running]) -> None:
         await runner.cleanup()
 
 
+def no_metrics(accept: str) -> tuple[bytes, str]:
+    return b"", "text/plain"
+
+
 @contextmanager
 def serving(
     registry: str, *whitelist: str, prefix: str = "", browser: Browser | None = None
@@ -148,7 +152,7 @@ def serving(
     """Serve the registry until the block ends."""
     spool, problems = FakeSpool(), list[str]()
     browser = browser or Browser(registry, lambda: whitelist)
-    app = make_app(spool, browser, INFO, prefix, lambda: problems, dict, patience=IMPATIENT)
+    app = make_app(spool, browser, INFO, prefix, lambda: problems, dict, no_metrics, patience=IMPATIENT)
     started: Future[_Running] = Future()
     thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))
     thread.start()
