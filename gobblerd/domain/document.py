@@ -27,23 +27,28 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the one JSON object that `body` is; Wrong with what is the matter if it is anything else."""
+def parse_object(body: bytes, *, what: str = "the request", nesting_max: int = NESTING_MAX) -> dict[str, Any]:
+    """Return the one JSON object that `body` is; Wrong with what is the matter if it is anything else.
+
+    `what` is what the sentence calls the document.
+    """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Wrong("the request is not valid UTF-8 (byte {at})", at=error.start) from None
+        raise Wrong("{what} is not valid UTF-8 (byte {at})", at=error.start, what=Plain(what)) from None
     if text.startswith("\ufeff"):
-        raise Wrong("the request begins with a byte-order mark; write it as UTF-8 without one")
+        raise Wrong("{what} begins with a byte-order mark; write it as UTF-8 without one", what=Plain(what))
     try:
         found = _DECODER.decode(text)
     except RecursionError:
-        raise Wrong("the request is nested deeper than {most} levels", most=NESTING_MAX) from None
+        raise Wrong(
+            "{what} is nested deeper than {most} levels", most=nesting_max, what=Plain(what)
+        ) from None
     except ValueError as error:
-        raise Wrong("the request is not valid JSON: {error}", error=Plain(error)) from None
+        raise Wrong("{what} is not valid JSON: {error}", error=Plain(error), what=Plain(what)) from None
     if not isinstance(found, dict):
-        raise Wrong("the request is not a JSON object, but {what}", what=Plain(_called(found)))
-    _check_values(found)
+        raise Wrong("{what} is not a JSON object, but {found}", found=Plain(_called(found)), what=Plain(what))
+    _check_values(found, what, nesting_max)
     return found
 
 
@@ -52,28 +57,28 @@ def _called(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _check_values(document: dict[str, Any]) -> None:
+def _check_values(document: dict[str, Any], what: str, nesting_max: int) -> None:
     """Refuse unpaired surrogates and deep nesting; iterative, so that depth cannot hurt."""
     pending: list[tuple[Any, int]] = [(document, 1)]
     while pending:
         value, depth = pending.pop()
         if isinstance(value, str):
-            _check_text(value)
+            _check_text(value, what)
             continue
-        if depth > NESTING_MAX:
-            raise Wrong("the request is nested deeper than {most} levels", most=NESTING_MAX)
+        if depth > nesting_max:
+            raise Wrong("{what} is nested deeper than {most} levels", most=nesting_max, what=Plain(what))
         if isinstance(value, dict):
             pending.extend(
                 (item, depth + 1) for item in value.values() if isinstance(item, dict | list | str)
             )
             for key in value:
-                _check_text(key)
+                _check_text(key, what)
         else:
             pending.extend((item, depth + 1) for item in value if isinstance(item, dict | list | str))
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, what: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise Wrong("the request holds an unpaired surrogate in {text}", text=text) from None
+        raise Wrong("{what} holds an unpaired surrogate in {text}", text=text, what=Plain(what)) from None
