@@ -1,0 +1,53 @@
+"""How much an archive may hold."""
+
+from dataclasses import dataclass
+
+from gobblerd.archive.member import DEPTH_MAX, PATH_MAX_BYTES, Kind, Member
+from gobblerd.archive.streams import WINDOW
+from gobblerd.domain.errors import Exceeded
+
+MEMBERS = 1_000_000
+SIZE = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What is taken of one archive; 0 means no limit. Bytes for sizes, paths and zstd's window."""
+
+    members: int = MEMBERS
+    size: int = SIZE
+    window: int = WINDOW
+    path: int = PATH_MAX_BYTES
+    depth: int = DEPTH_MAX
+
+
+class Amount:
+    """How much of the limits is used; `add` raises Exceeded with the member that is too much."""
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self._limits = limits
+        self.members = 0
+        self.size = 0
+
+    def add(self, member: Member) -> None:
+        """Count a member before its bytes are read."""
+        limits, path = self._limits, member.path
+        self.members += 1
+        self.size += member.size
+        if limits.members and self.members > limits.members:
+            raise Exceeded(
+                "the archive holds more than {most} members; the first too many is {path}",
+                most=limits.members,
+                path=path,
+            )
+        if limits.size and self.size > limits.size:
+            raise Exceeded(
+                "the archive holds more than {most} bytes, counted to its member {path}",
+                most=limits.size,
+                path=path,
+            )
+        if limits.path and len(path) * 4 > limits.path and len(path.encode()) > limits.path:
+            raise Exceeded("the path {path} is longer than {most} bytes", path=path, most=limits.path)
+        above = path.count("/") + (member.kind is Kind.DIRECTORY)
+        if limits.depth and above > limits.depth:
+            raise Exceeded("{path} is nested deeper than {most} levels", path=path, most=limits.depth)

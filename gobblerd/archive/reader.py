@@ -1,0 +1,53 @@
+"""Reading an archive of any format: each member judged, in one pass, to the last byte of the file.
+
+What is yielded is safe to make below a directory that nobody else writes to: files and directories as they
+come, symbolic links after everything else (they were checked by then).
+"""
+
+from collections.abc import Iterator
+
+from gobblerd.archive.content import Content
+from gobblerd.archive.limits import Amount, ArchiveLimits
+from gobblerd.archive.member import Member
+from gobblerd.archive.namespace import Namespace
+from gobblerd.archive.refusals import Damaged
+from gobblerd.archive.source import ArchiveFile
+from gobblerd.archive.streams import compression_of, decompressed
+from gobblerd.archive.tar_reader import TarReader
+from gobblerd.archive.zip_reader import ZipReader
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06")
+
+
+class Reading:
+    """One pass over an opened archive. `names` holds what was read so far, `amount` how much."""
+
+    def __init__(self, file: ArchiveFile, limits: ArchiveLimits) -> None:
+        self._file = file
+        self._limits = limits
+        self.names = Namespace()
+        self.amount = Amount(limits)
+        self.format = ""
+
+    def members(self) -> Iterator[tuple[Member, Content]]:
+        """Yield every member with its bytes; one's bytes must be taken before the next is asked for.
+
+        Raises Unsafe or Exceeded, which name the member, or Damaged. Only when this has ended without an
+        error was the archive whole, and were its links found to stay inside it.
+        """
+        for member, content in self._reader():
+            self.names.add(member)
+            self.amount.add(member)
+            yield member, content
+        self.names.check_links()
+
+    def _reader(self) -> Iterator[tuple[Member, Content]]:
+        start = self._file.at(0, 8)
+        if not start:
+            raise Damaged("the archive is empty")
+        if start.startswith(_ZIP):
+            self.format = "zip"
+            return ZipReader(self._file).members()
+        compression = compression_of(start)
+        self.format = f"tar.{compression}" if compression else "tar"
+        return TarReader(decompressed(self._file, compression, self._limits.window)).members()

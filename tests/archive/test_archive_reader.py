@@ -1,0 +1,37 @@
+"""What is refused by whoever reads an archive, and what is read."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.malice import MALICE, Evil
+
+from gobblerd.archive.limits import ArchiveLimits
+from gobblerd.archive.reader import Reading
+from gobblerd.archive.source import ArchiveFile
+from gobblerd.domain.errors import Refused
+
+
+def read(path: Path, limits: ArchiveLimits | None = None) -> dict[str, bytes]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        reading = Reading(ArchiveFile(fd), limits or ArchiveLimits())
+        return {member.path: content.whole() for member, content in reading.members()}
+    finally:
+        os.close(fd)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    """At least forty of each kind, none twice."""
+    assert len({evil.id for evil in MALICE}) == len(MALICE)
+    for suffix in ("tar", "zip"):
+        assert sum(evil.suffix == suffix for evil in MALICE) >= 40
+
+
+@pytest.mark.parametrize("evil", MALICE, ids=lambda evil: evil.id)
+def test_malice_is_refused(tmp_path: Path, evil: Evil) -> None:
+    """Every one, with the member at fault named."""
+    (tmp_path / "archive").write_bytes(evil.data)
+    with pytest.raises(Refused) as refused:
+        read(tmp_path / "archive")
+    assert evil.says in refused.value.reason
