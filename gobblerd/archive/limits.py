@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from gobblerd.archive.member import DEPTH_MAX, PATH_MAX_BYTES, Kind, Member
+from gobblerd.archive.judged import Judged
+from gobblerd.archive.members import DEPTH_MAX, PATH_MAX_BYTES
 from gobblerd.archive.streams import WINDOW
 from gobblerd.domain.errors import Exceeded
 
@@ -29,7 +30,7 @@ class Amount:
         self.members = 0
         self.size = 0
 
-    def add(self, member: Member) -> None:
+    def add(self, member: Judged) -> None:
         """Count a member before its bytes are read."""
         limits, path = self._limits, member.path
         self.members += 1
@@ -48,6 +49,6 @@ class Amount:
             )
         if limits.path and len(path) * 4 > limits.path and len(path.encode()) > limits.path:
             raise Exceeded("the path {path} is longer than {most} bytes", path=path, most=limits.path)
-        above = path.count("/") + (member.kind is Kind.DIRECTORY)
+        above = path.count("/") + (member.kind == "directory")
         if limits.depth and above > limits.depth:
             raise Exceeded("{path} is nested deeper than {most} levels", path=path, most=limits.depth)

@@ -6,6 +6,7 @@ written that would be refused when it is taken out again.
 
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ COMPONENT_MAX_BYTES = 255
 PATH_MAX_BYTES = 4096
 DEPTH_MAX = 256
 FILE_MODE, EXECUTABLE_MODE = 0o644, 0o755  # the only two; directories and links have the second
+
+# What most members are called: seen at a glance instead of character by character.
+_COMPONENT = r"(?!\.\.?(?:/|\Z))[\x20-\x2e\x30-\x5b\x5d-\x7e]+"
+_ORDINARY = re.compile(rf"(?![A-Za-z]:){_COMPONENT}(?:/{_COMPONENT})*")
 
 Kind = Literal["file", "directory", "link"]
 NameOf = Callable[[str], str]  # from a source's path to the member's name
@@ -46,6 +51,8 @@ def flaw_of_path(path: str) -> str | None:
     >>> flaw_of_path("app/../etc")
     'it has the component ".."'
     """
+    if len(path) <= COMPONENT_MAX_BYTES and _ORDINARY.fullmatch(path):
+        return None
     try:
         size = len(path.encode("utf-8"))
     except UnicodeEncodeError:
@@ -93,7 +100,8 @@ def folded(path: str) -> str:
     True
     """
     if path.isascii():
-        return path.lower()
+        lowered = path.lower()
+        return path if lowered == path else lowered  # one string in memory instead of two
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
@@ -116,6 +124,18 @@ class Names:
             self._given.add(path)
             return self._add_directory(path)
         return self._add_directory(posixpath.dirname(path)) or self._add_other(path)
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether the path is one of a directory, given or lain in."""
+        return path in self._seen
+
+    def is_file_or_link(self, path: str) -> bool:
+        """Tell whether the path was given, and is none of a directory."""
+        return self._others.get(folded(path)) == path
+
+    def tops(self) -> list[str]:
+        """Return the names in which or as which everything lies."""
+        return [path for path in (*self._seen, *self._others.values()) if "/" not in path]
 
     def _add_other(self, path: str) -> str | None:
         key = folded(path)

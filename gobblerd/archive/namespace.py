@@ -1,101 +1,42 @@
 """The paths of one archive together: none twice, no file where a directory must be, no stray link.
 
-Two paths are the same if a filesystem somewhere takes them for the same: after Unicode normalisation and
-case folding. Memory: about 150 bytes a member beside its path.
+Memory: some 200 bytes a member.
 """
 
 import posixpath
 import unicodedata
 
-from gobblerd.archive.member import Kind, Member
+from gobblerd.archive.judged import Judged
+from gobblerd.archive.members import Names
 from gobblerd.archive.refusals import Unsafe, unsafe
 
 _FOLLOWED_MOST = 40  # links on the way of one path, as in Linux
 
 
 class Namespace:
-    """What the members of an archive occupy."""
+    """What the members of an archive occupy; `names` without regard to where links go."""
 
     def __init__(self) -> None:
-        self._spelled: dict[str, str] = {}  # folded path -> path, directories that are only implied too
-        self._directories: set[str] = set()
-        self._own: set[str] = set()  # directories that have a member of their own
+        self.names = Names()
         self._links: dict[str, str] = {}
 
-    def __len__(self) -> int:
-        """Count paths, directories that are only implied included."""
-        return len(self._spelled)
-
-    def add(self, member: Member) -> None:
-        """Take a member in; Unsafe if its place is taken."""
-        path = member.path
-        parent = path.rpartition("/")[0]
-        if parent and parent not in self._directories:
-            self._add_directory(parent, path)
-        if member.kind is Kind.DIRECTORY:
-            if path in self._own:
-                raise unsafe(path, "the archive holds two members of this path")
-            self._own.add(path)
-            if path not in self._directories:
-                self._add_directory(path, path)
-            return
-        folded = _folded(path)
-        if folded in self._spelled:
-            raise self._taken(path, folded)
-        self._spelled[folded] = path
-        if member.kind is Kind.SYMLINK:
-            self._links[path] = member.target
-            _check_target(path, member.target)
-
-    def _add_directory(self, directory: str, member: str) -> None:
-        """Take in a directory and those above it, that `member` needs."""
-        parts = directory.split("/")
-        for count in range(1, len(parts) + 1):
-            path = "/".join(parts[:count])
-            if path in self._directories:
-                continue
-            folded = _folded(path)
-            if folded in self._spelled:
-                raise self._taken(member, folded, path)
-            self._spelled[folded] = path
-            self._directories.add(path)
-
-    def _taken(self, member: str, folded: str, needed: str | None = None) -> Unsafe:
-        other = self._spelled[folded]
-        is_same = other == (needed or member)
-        if is_same and needed is not None:
-            return Unsafe(
-                "the archive's member {member} is refused: it needs the directory {other}, which is none",
-                member=member,
-                other=other,
-            )
-        if is_same and other not in self._directories:
-            return unsafe(member, "the archive holds two members of this path")
-        if is_same:
-            return unsafe(member, "other members need a directory of this path")
-        return Unsafe(
-            "the archive's member {member} is refused: its path and that of {other} are the same where case "
-            "or Unicode composition do not count",
-            member=member,
-            other=other,
-        )
+    def add(self, member: Judged) -> None:
+        """Take a member in; Unsafe if its place is taken, or if it is a link that nothing can mend."""
+        if flaw := self.names.add(member.path, is_directory=member.kind == "directory"):
+            raise unsafe(member.path, flaw)
+        if member.kind == "link":
+            if flaw := _flaw_of_target(member):
+                raise unsafe(member.path, flaw)
+            self._links[member.path] = member.target
 
     def check_links(self) -> None:
         """Raise Unsafe for a link that dangles, goes round in a circle, or leaves the archive on its way."""
         for path in self._links:
-            self._resolve(path)
+            self._follow(path)
 
-    def tops(self) -> list[str]:
-        """Return what lies at the top of the archive."""
-        return [path for path in self._spelled.values() if "/" not in path]
-
-    def is_directory(self, path: str) -> bool:
-        """Tell whether members make a directory of the path."""
-        return path in self._directories
-
-    def _resolve(self, link: str) -> str:
-        """Return where a link ends, as the kernel would find it below the archive's root."""
-        at: list[str] = link.split("/")[:-1]
+    def _follow(self, link: str) -> None:
+        """Go where a link goes, as the kernel would below the archive's root."""
+        at = link.split("/")[:-1]
         pending = _parts(self._links[link])
         followed = 1
         while pending:
@@ -113,7 +54,7 @@ class Namespace:
                 if followed > _FOLLOWED_MOST:
                     raise unsafe(link, "this symbolic link is part of a cycle")
                 pending += _parts(self._links[here])
-            elif here in self._directories or (not pending and self._is_there(here)):
+            elif self.names.is_directory(here) or (not pending and self.names.is_file_or_link(here)):
                 at.append(part)
             else:
                 raise Unsafe(
@@ -122,32 +63,19 @@ class Namespace:
                     member=link,
                     target=self._links[link],
                 )
-        return "/".join(at)
-
-    def _is_there(self, path: str) -> bool:
-        return self._spelled.get(_folded(path)) == path
 
 
 def _parts(target: str) -> list[str]:
     return target.split("/")[::-1]
 
 
-def _check_target(path: str, target: str) -> None:
-    """Refuse at once what no later member can mend."""
-    if not target or "\0" in target:
-        raise unsafe(path, "this symbolic link goes nowhere")
+def _flaw_of_target(link: Judged) -> str | None:
+    target = link.target
+    if not target:
+        return "this symbolic link goes nowhere"
     if target.startswith("/"):
-        raise unsafe(path, "this symbolic link is absolute")
+        return "this symbolic link is absolute"
     if "\\" in target or any(unicodedata.category(character) == "Cc" for character in target):
-        raise unsafe(path, "the target of this symbolic link holds a backslash or a control character")
-    if posixpath.normpath(posixpath.join(posixpath.dirname(path), target)).split("/")[0] == "..":
-        raise unsafe(path, "this symbolic link leaves the archive")
-
-
-def _folded(path: str) -> str:
-    """Return what two paths share that some filesystem takes for one."""
-    if path.isascii():
-        lowered = path.lower()
-        return path if lowered == path else lowered  # one string in memory instead of two
-    folded = unicodedata.normalize("NFD", path).casefold()
-    return unicodedata.normalize("NFC", folded)
+        return "the target of this symbolic link holds a backslash or a control character"
+    end = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), target))
+    return "this symbolic link leaves the archive" if end.split("/")[0] == ".." else None

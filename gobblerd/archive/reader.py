@@ -7,8 +7,8 @@ come, symbolic links after everything else (they were checked by then).
 from collections.abc import Iterator
 
 from gobblerd.archive.content import Content
+from gobblerd.archive.judged import Judged
 from gobblerd.archive.limits import Amount, ArchiveLimits
-from gobblerd.archive.member import Member
 from gobblerd.archive.namespace import Namespace
 from gobblerd.archive.refusals import Damaged
 from gobblerd.archive.source import ArchiveFile
@@ -29,7 +29,7 @@ class Reading:
         self.amount = Amount(limits)
         self.format = ""
 
-    def members(self) -> Iterator[tuple[Member, Content]]:
+    def members(self) -> Iterator[tuple[Judged, Content]]:
         """Yield every member with its bytes; one's bytes must be taken before the next is asked for.
 
         Raises Unsafe or Exceeded, which name the member, or Damaged. Only when this has ended without an
@@ -41,7 +41,7 @@ class Reading:
             yield member, content
         self.names.check_links()
 
-    def _reader(self) -> Iterator[tuple[Member, Content]]:
+    def _reader(self) -> Iterator[tuple[Judged, Content]]:
         start = self._file.at(0, 8)
         if not start:
             raise Damaged("the archive is empty")

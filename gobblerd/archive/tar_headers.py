@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gobblerd.archive.member import decoded
+from gobblerd.archive.judged import decoded
 from gobblerd.archive.refusals import Damaged, Unsafe, unsafe
 from gobblerd.domain.errors import Plain
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from gobblerd.archive.bytestream import ByteStream, Ended
 from gobblerd.archive.content import Content
-from gobblerd.archive.member import Kind, Member, decoded, judged_path, safe_mode
+from gobblerd.archive.judged import Judged, decoded, judged_path, safe_mode
 from gobblerd.archive.refusals import Damaged, unsafe
 from gobblerd.archive.tar_headers import (
     BLOCK,
@@ -36,7 +36,7 @@ _NEVER_GLOBAL = frozenset({b"path", b"linkpath", b"size"})
 class _Content:
     """The bytes of the member at which the stream stands."""
 
-    def __init__(self, stream: ByteStream, member: Member) -> None:
+    def __init__(self, stream: ByteStream, member: Judged) -> None:
         self._stream = stream
         self._member = member
         self._left = member.size
@@ -94,7 +94,7 @@ class TarReader:
         self._last = ""  # the last whole member, for messages
         self._global: Records = {}
 
-    def members(self) -> Iterator[tuple[Member, Content]]:
+    def members(self) -> Iterator[tuple[Judged, Content]]:
         """Yield every member with its bytes, and read on to the end of the file."""
         extended = _Extended()
         while (header := self._header()) is not None:
@@ -200,7 +200,7 @@ class TarReader:
 
     # -- members ---------------------------------------------------------------------------------------
 
-    def _member(self, header: Header, extended: _Extended) -> Member:
+    def _member(self, header: Header, extended: _Extended) -> Judged:
         name, target = header.name, header.target
         records: Records = {}
         if extended or self._global:
@@ -218,16 +218,16 @@ class TarReader:
                 size = pax_size(records, header, shown)
             if size < 0:
                 raise unsafe(shown, "its size is negative")
-            return Member(path, Kind.FILE, size, safe_mode(header.mode), pax_mtime(records, header))
+            return Judged(path, "file", size, safe_mode(header.mode), pax_mtime(records, header))
         if kind not in {_DIRECTORY, _SYMLINK}:
             raise refused_kind(kind, shown)
         if pax_size(records, header, shown) != 0:
             raise unsafe(shown, "it is no file, but has a size")
         if kind == _SYMLINK:
             text = pax_text(records, b"linkpath", target)
-            return Member(judged_path(shown), Kind.SYMLINK, 0, 0o777, pax_mtime(records, header), text)
+            return Judged(judged_path(shown), "link", 0, 0o777, pax_mtime(records, header), text)
         path = judged_path(shown, is_directory=True)
-        return Member(path, Kind.DIRECTORY, 0, safe_mode(header.mode) | 0o100, pax_mtime(records, header))
+        return Judged(path, "directory", 0, safe_mode(header.mode) | 0o100, pax_mtime(records, header))
 
 
 def _one(long: bytes, records: Records, key: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from gobblerd.archive.bytestream import ByteStream, Ended
 from gobblerd.archive.content import Content
-from gobblerd.archive.member import Kind, Member, judged_path, safe_mode
+from gobblerd.archive.judged import Judged, judged_path, safe_mode
 from gobblerd.archive.refusals import Damaged, unsafe
 from gobblerd.archive.source import CHUNK, ArchiveFile
 from gobblerd.archive.zip_headers import (
@@ -96,7 +96,7 @@ class ZipReader:
         self._directory = find_directory(file)
         self._stream = ByteStream(file.chunks())
 
-    def members(self) -> Iterator[tuple[Member, Content]]:
+    def members(self) -> Iterator[tuple[Judged, Content]]:
         """Yield every member with its bytes, and read on to the end of the file."""
         entries = read_central(self._file, self._directory)
         entry = next(entries, None)
@@ -114,7 +114,7 @@ class ZipReader:
         if start != 0:
             raise Damaged("something else precedes the archive's first member")
 
-    def _one(self, entry: Central) -> Iterator[tuple[Member, Content]]:
+    def _one(self, entry: Central) -> Iterator[tuple[Judged, Content]]:
         name = entry.name
         if entry.flags & (ENCRYPTED | STRONG | MASKED):
             raise unsafe(name, "it is encrypted")
@@ -143,7 +143,7 @@ class ZipReader:
             raise Damaged("the archive is cut off in its member {member}", member=entry.name) from None
 
 
-def _member(entry: Central, content: _Content) -> Member:
+def _member(entry: Central, content: _Content) -> Judged:
     name, mtime = entry.name, time_of(entry)
     mode = entry.attributes >> 16 if entry.system in UNIX else 0
     kind = stat.S_IFMT(mode)
@@ -158,13 +158,13 @@ def _member(entry: Central, content: _Content) -> Member:
         path = judged_path(name, is_directory=True)
         if entry.size:
             raise unsafe(name, "it is no file, but has a size")
-        return Member(path, Kind.DIRECTORY, 0, safe_mode(stat.S_IMODE(mode) or 0o755) | 0o100, mtime)
+        return Judged(path, "directory", 0, safe_mode(stat.S_IMODE(mode) or 0o755) | 0o100, mtime)
     path = judged_path(name)
     if kind == stat.S_IFLNK:
         if not 0 < entry.size <= _TARGET_MAX:
             raise unsafe(name, "it is a symbolic link with a target of no possible length")
-        return Member(path, Kind.SYMLINK, 0, 0o777, mtime, _target(content.whole(), name))
-    return Member(path, Kind.FILE, entry.size, safe_mode(stat.S_IMODE(mode) or 0o644), mtime)
+        return Judged(path, "link", 0, 0o777, mtime, _target(content.whole(), name))
+    return Judged(path, "file", entry.size, safe_mode(stat.S_IMODE(mode) or 0o644), mtime)
 
 
 def _target(data: bytes, name: str) -> str:

@@ -129,7 +129,7 @@ def _tars() -> Iterable[tuple[str, bytes, str]]:
     yield "dot", good(file("./top/dot")), "./top/dot"
     yield "empty component", good(file("top//empty")), "top//empty"
     yield "file with a slash", good(file("top/slash/", b"")), "top/slash/"
-    yield "no name", _raw_name(b""), "no name"
+    yield "no name", _raw_name(b""), "it is empty"
     yield "backslash", good(file("top\\back")), "top\\\\back"
     yield "drive", good(file("C:/drive")), "C:/drive"
     yield "drive without slash", good(file("c:drive")), "c:drive"
