@@ -7,7 +7,7 @@ it stands at the head of thousands of batch jobs.
 import sys
 
 from gobblerd import __version__
-from gobblerd.client import actions, drops, fetching, listing, reading, service, uploading
+from gobblerd.client import actions, drops, fetching, listing, reading, releases, service, uploading
 from gobblerd.client.actions import (
     approve_probation,
     create_project,
@@ -37,6 +37,7 @@ from gobblerd.client.reading import (
     service_info,
     unpack_path,
 )
+from gobblerd.client.releases import download_version, release_record, resolve_versions
 from gobblerd.client.service import start_gobbler, stop_gobbler
 from gobblerd.client.uploading import allocate_upload_directory, upload_directory
 
@@ -50,6 +51,7 @@ __all__ = [
     "approve_probation",
     "clone_version",
     "create_project",
+    "download_version",
     "fetch_directory",
     "fetch_file",
     "fetch_latest",
@@ -65,10 +67,12 @@ __all__ = [
     "refresh_usage",
     "reindex_version",
     "reject_probation",
+    "release_record",
     "remove_asset",
     "remove_project",
     "remove_version",
     "reroute_links",
+    "resolve_versions",
     "service_info",
     "set_permissions",
     "start_gobbler",
@@ -84,7 +88,7 @@ _utils = drops
 
 # pygobbler has a module per function, of the same name; a program may import from those as well. The
 # attributes stay the functions, as there.
-for _room in (actions, drops, fetching, listing, reading, service, uploading):
+for _room in (actions, drops, fetching, listing, reading, releases, service, uploading):
     for _name in __all__:
         if getattr(vars(_room).get(_name), "__module__", None) == _room.__name__:
             sys.modules[f"{__name__}.{_name}"] = _room

@@ -250,6 +250,7 @@ class _Download:
 
     def _count(self, at: int) -> None:
         self._meter.add(0, at - self._counted)
+        self._meter.tell(self._want.path, at, self._expected.size if self._expected else self._size)
         self._counted = at
 
 

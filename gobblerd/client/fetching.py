@@ -1,4 +1,4 @@
-# ruff: noqa: FBT001, FBT002 - names, order and defaults of the parameters are pygobbler's
+# ruff: noqa: FBT001, FBT002, PLR0913 - names, order and defaults of the parameters are pygobbler's
 """The functions that bring files of the registry to the reader: a path on disk, or a copy in a cache.
 
 Parameters as in `reading`. A directory is checked against the manifests of its versions; what is in the
@@ -14,7 +14,7 @@ from gobblerd.client.errors import GobblerError, failure
 from gobblerd.client.reading import is_local, require_url
 
 if TYPE_CHECKING:
-    from gobblerd.client.parallel import Progress
+    from gobblerd.client.parallel import Each, Progress
 
 
 def fetch_file(
@@ -61,18 +61,20 @@ def fetch_directory(
     concurrent: int = 1,
     *,
     progress: "Progress | None" = None,
+    each: "Each | None" = None,
 ) -> str:
     """Return where a directory of the registry, usually a version, can be read.
 
-    As `fetch_file`, with everything in it; `concurrent` is the number of downloads at the same time.
+    As `fetch_file`, with everything in it; `concurrent` is the number of downloads at the same time, and
+    `each` is told a file's path, its bytes done and its size (-1: not known).
     Interrupted, it goes on where it was the next time. Several processes may fetch into one cache.
     """
     if is_local(registry, force_remote=force_remote):
         return os.path.join(str(registry), path)
     url = require_url(registry, url)
-    from gobblerd.client.mirror import Mirror  # noqa: PLC0415 - needed only to fetch
+    from gobblerd.client.filling import Filling  # noqa: PLC0415 - needed only to fetch
 
-    return Mirror(url, path, cache, concurrent, progress).fetch(overwrite=overwrite)
+    return Filling(url, path, cache, concurrent, progress, each).fetch(overwrite=overwrite)
 
 
 def version_path(project: str, asset: str, version: str, **kwargs: "str | bool | int | None") -> str:

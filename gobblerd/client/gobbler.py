@@ -7,7 +7,7 @@ given by name. The methods are the functions: signatures in `help`, too, are mad
 from collections.abc import Callable
 from typing import Any
 
-from gobblerd.client import actions, drops, fetching, listing, reading, settings, uploading
+from gobblerd.client import actions, drops, fetching, listing, reading, releases, settings, uploading
 
 _PLACES = ("staging", "registry", "url")
 
@@ -76,6 +76,7 @@ class Gobbler:
     approve_probation = _Operation(actions.approve_probation)
     clone_version = _Operation(reading.clone_version)
     create_project = _Operation(actions.create_project)
+    download_version = _Operation(releases.download_version)
     fetch_directory = _Operation(fetching.fetch_directory)
     fetch_file = _Operation(fetching.fetch_file)
     fetch_latest = _Operation(reading.fetch_latest)
@@ -91,10 +92,12 @@ class Gobbler:
     refresh_usage = _Operation(actions.refresh_usage)
     reindex_version = _Operation(actions.reindex_version)
     reject_probation = _Operation(actions.reject_probation)
+    release_record = _Operation(releases.release_record)
     remove_asset = _Operation(actions.remove_asset)
     remove_project = _Operation(actions.remove_project)
     remove_version = _Operation(actions.remove_version)
     reroute_links = _Operation(actions.reroute_links)
+    resolve_versions = _Operation(releases.resolve_versions)
     service_info = _Operation(reading.service_info)
     set_permissions = _Operation(actions.set_permissions)
     unpack_path = _Operation(reading.unpack_path)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int, int, int], None]  # files done, files in all, bytes done, bytes in all
+Each = Callable[[str, int, int], None]  # path of a file, its bytes done, its size (-1: not known)
 
 
 class Stopped(Exception):
@@ -37,10 +38,10 @@ class Stop:
 
 
 class Meter:
-    """Counts what is done and tells `progress`, one call at a time."""
+    """Counts what is done and tells `progress`, and `each` of single files, one call at a time."""
 
-    def __init__(self, progress: Progress | None, files: int, size: int) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress | None, files: int, size: int, each: Each | None = None) -> None:
+        self._progress, self._each = progress, each
         self._lock = threading.Lock()
         self._files, self._size = files, size
         self._files_done = self._size_done = 0
@@ -53,6 +54,12 @@ class Meter:
             self._size_done += size
             if self._progress is not None:
                 self._progress(self._files_done, self._files, self._size_done, self._size)
+
+    def tell(self, path: str, done: int, size: int) -> None:
+        """Tell how far one file is."""
+        if self._each is not None:
+            with self._lock:
+                self._each(path, done, size)
 
 
 def for_each(items: Iterable[Item], work: Callable[[Item, Stop], None], concurrent: int) -> None:

@@ -81,7 +81,7 @@ def fetch_latest(
 ) -> str | None:
     """Return the name of an asset's latest version; None if it has none, or there is no such asset."""
     path = f"{project}/{asset}/{LATEST}"
-    found = _document_or_none(path, registry, url, force_remote=force_remote)
+    found = document_or_none(path, registry, url, force_remote=force_remote)
     return None if found is None else str(found["version"])
 
 
@@ -108,7 +108,7 @@ def fetch_permissions(
         )
         return found
     path = f"{project}/{asset}/{PERMISSIONS}"
-    own: dict[str, Any] | None = _document_or_none(path, registry, url, force_remote=force_remote)
+    own: dict[str, Any] | None = document_or_none(path, registry, url, force_remote=force_remote)
     return {"owners": [], "uploaders": []} if own is None else own
 
 
@@ -163,7 +163,8 @@ def _document(path: str, registry: str | None, url: str | None, *, force_remote:
     return transport.get_json(require_url(registry, url), _fetch_path(path))
 
 
-def _document_or_none(path: str, registry: str | None, url: str | None, *, force_remote: bool) -> Any:
+def document_or_none(path: str, registry: str | None, url: str | None, *, force_remote: bool) -> Any:
+    """Read one JSON document of the registry; None if it is not there."""
     if is_local(registry, force_remote=force_remote):
         try:
             return _load(os.path.join(str(registry), path))

@@ -1,7 +1,4 @@
-"""Downloads: whole or not there, continued where they were, the same for one process and for many.
-
-`GOBBLER_KILLS` is how often the download is killed (default 4; the promise was tried with 20).
-"""
+"""Downloads: whole or not there, continued where they were, the same for one process and for many."""
 
 import errno
 import fcntl
@@ -24,16 +21,15 @@ from gobblerd.client import GobblerError, fetch_directory, fetch_file, fetch_man
 from gobblerd.client.cache import Cache, local_registry
 from gobblerd.client.parallel import Stop
 
-KILLS = int(os.environ.get("GOBBLER_KILLS", "4"))
 BIG = random.Random(1).randbytes(6 << 20)
 SMALL: Tree = {f"small/{n}": f"number {n}\n".encode() for n in range(20)}
 TREE: Tree = {"big": BIG, **SMALL, "empty": None}
 PATH = "proj/data/1"
 DOWNLOAD = """
 import sys
-from gobblerd.client import fetch_directory
+from gobblerd.client import download_version
 url, cache, concurrent = sys.argv[1:]
-print(fetch_directory("proj/data/1", None, url, cache, concurrent=int(concurrent)))
+print(download_version("proj", "data", "1", url, cache, max_workers=int(concurrent)))
 """
 
 
@@ -90,22 +86,25 @@ def finished(process: "subprocess.Popen[bytes]") -> str:
     return out.decode().strip()
 
 
-def test_killed_download_is_continued(man: Middleman, cache: str) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_download_is_continued(man: Middleman, cache: str, kills: int) -> None:
     """kill -9 at random moments: nothing that looks complete is not, and no byte that had come comes again."""
     man.pause = 0.002
     chance = random.Random(2)
-    for _ in range(KILLS):
+    for _ in range(kills):
         seen, had = len(man.seen), sum(parts(cache, man.url).values())
         with download(man, cache, concurrent=chance.choice((1, 3))) as process:
             eventually(lambda seen=seen: len(man.seen) > seen, "the download to begin")
-            time.sleep(chance.random() * 0.8 / KILLS)
+            time.sleep(chance.random() * 0.8 / kills)
             process.kill()
         for name, content in whole_files(cache, man.url).items():
             assert content == TREE.get(name), f"{name} looks complete"
         assert sum(parts(cache, man.url).values()) >= had or "big" in whole_files(cache, man.url)
+    assert not os.path.exists(Cache(cache, man.url).marker(PATH))
     man.pause = 0.0
     with download(man, cache, 2) as process:
         assert users_files(finished(process)) == TREE
+    assert os.path.exists(Cache(cache, man.url).marker(PATH))
     began = [int((one.range or "bytes=0-")[len("bytes=") : -1]) for one in man.fetched("big")]
     assert began == sorted(began)
     # The kernel may hold what was sent and never read: no more than its buffers.

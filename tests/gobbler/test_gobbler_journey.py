@@ -145,6 +145,20 @@ def test_a_killed_fetch_continues(shell: Shell, lab: str) -> None:
     assert read_tree(target) == read_tree(source)
 
 
+def test_fetch_by_expression(shell: Shell, lab: str) -> None:
+    """The newest version that is meant is fetched; what means nothing is said, with its exit code."""
+    write_tree(os.path.join(shell.home, "spec"), {"f": b"1"})
+    shell.say("upload", "spec", "lab", "spec", "0.9.1")
+    shell.say("upload", "spec", "lab", "spec", "0.10.0")
+    shell.say("upload", "spec", "lab", "spec", "1.0-rc.1", "--probation")
+    assert shell.json("fetch", "lab", "spec", "<1")["version"] == "0.10.0"
+    assert "is latest,<0.9" in shell.refused("fetch", "lab", "spec", "latest,<0.9")
+    assert shell.json("fetch", "lab", "spec", "~=0.9.0")["version"] == "0.9.1"
+    assert shell.json("fetch", "lab", "spec", "1.0-rc.1")["version"] == "1.0-rc.1"
+    assert "no version of lab/spec is >=1.0-a" in shell.refused("fetch", "lab", "spec", ">=1.0-a")
+    assert "'draft' is no version" in shell.refused("fetch", "lab", "spec", ">=draft", code=2)
+
+
 def test_fetch_overwrites_nothing(shell: Shell, lab: str) -> None:
     """A file of the user's that is something else stays, and the sentence names it."""
     target = os.path.join(shell.home, "mine")

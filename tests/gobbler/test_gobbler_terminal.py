@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from client.middleman import middleman
 from gobbler.shell import GOBBLER, Shell
 from support.places import write_tree
 
@@ -141,6 +142,21 @@ def test_a_bar_on_a_terminal(by_file: Shell, lab: str) -> None:
     code, shown = on_terminal(by_file, "fetch", "lab", "bars", "-o", "fetched")
     assert code == 0, shown
     assert "fetching lab/bars/1" in shown
+
+
+def test_a_bar_for_each_large_file(over_http: Shell) -> None:
+    """Over HTTP each file that takes a while has a bar of its own beside that of all of them."""
+    write_tree(os.path.join(over_http.home, "large"), {f"large-{n}": os.urandom(4 << 20) for n in "ab"})
+    over_http.say("project", "create", "lab")
+    over_http.say("upload", "large", "lab", "large", "1")
+    with middleman(over_http.daemon.port) as man:
+        man.pause = 0.01
+        remote = Shell(over_http.home, over_http.daemon, {"GOBBLER_URL": man.url})
+        code, shown = on_terminal(remote, "fetch", "lab", "large", ">=1", "-o", "large-again")
+    assert code == 0, shown
+    assert "fetching lab/large/1" in shown
+    assert "lab/large/1/large-a" in shown
+    assert "lab/large/1/large-b" in shown
 
 
 def test_no_bar_in_a_log(by_file: Shell, lab: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gobblerd.cli.gobbler.progress import Progress, bar
+from gobblerd.cli.gobbler.progress import Bars, bar
 from gobblerd.cli.gobbler.session import Session, absent, verb
 from gobblerd.cli.gobbler.text import counted
 from gobblerd.domain.names import is_internal
@@ -24,18 +24,19 @@ _ARRIVING = ".gobbler-fetch"  # within DIR, until all is there
 @verb("fetch")
 @click.argument("project")
 @click.argument("asset")
-@click.argument("version", default="latest")
+@click.argument("version", metavar="[SPEC]", default="latest")
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(file_okay=False), help="Copy the files into DIR."
 )
 def fetch(session: Session, project: str, asset: str, version: str, output: str | None) -> None:
-    """Get the files of VERSION of ASSET in PROJECT; VERSION is "latest" if not given.
+    """Get the files of a version of ASSET in PROJECT: of the latest, if no SPEC is given.
+
+    SPEC is a version's name, or an expression like '>=1.2,<2' or '^0.4', of which the newest is taken.
 
     Prints the directory where they are: the registry's own if it can be read here, else a cache that is
     filled. With -o, copies them into DIR and checks them; run again after an interruption, it continues.
     """
-    if version == "latest":
-        version = _latest(session, project, asset)
+    version = _newest(session, project, asset, version)
     place = f"{project}/{asset}/{version}"
     manifest = session.document(f"{place}/..manifest")
     if manifest is None:
@@ -52,15 +53,26 @@ def _said(place: str, manifest: Mapping[str, Any], source: str, output: str | No
     return f"{place}: {counted(len(manifest), 'file')} in {output}" if output else source
 
 
-def _latest(session: Session, project: str, asset: str) -> str:
-    found = session.gobbler.fetch_latest(project, asset)
-    if found is None:
-        raise absent(f"latest version of {project}/{asset}")
-    return str(found)
+def _newest(session: Session, project: str, asset: str, spec: str) -> str:
+    """Return the newest version that an expression means; a name, also of one on probation, as it is."""
+    if spec == "latest":
+        found = session.gobbler.fetch_latest(project, asset)
+        if found is None:
+            raise absent(f"latest version of {project}/{asset}")
+        return str(found)
+    from gobblerd.client.releases import newest_version  # noqa: PLC0415 - needed only for expressions
+
+    return newest_version(project, asset, spec, session.gobbler.registry, session.gobbler.url)
 
 
-def _fetched(session: Session, place: str, cache: str | None, progress: Progress | None) -> str:
-    path: str = session.gobbler.fetch_directory(place, cache=cache, concurrent=_CONCURRENT, progress=progress)
+def _fetched(session: Session, place: str, cache: str | None, progress: Bars | None) -> str:
+    path: str = session.gobbler.fetch_directory(
+        place,
+        cache=cache,
+        concurrent=_CONCURRENT,
+        progress=progress,
+        each=progress.each if progress else None,
+    )
     return path
 
 
@@ -72,7 +84,7 @@ class _Copy:
         self._arriving = os.path.join(output, _ARRIVING)
         self._manifest = {path: entry for path, entry in manifest.items() if _is_inside(path)}
 
-    def run(self, progress: Progress | None) -> None:
+    def run(self, progress: Bars | None) -> None:
         """Have every file in the directory."""
         from gobblerd.client.cache import is_same  # noqa: PLC0415 - needed only to copy
         from gobblerd.client.reading import is_local  # noqa: PLC0415 - as above
@@ -87,7 +99,7 @@ class _Copy:
                 self._move(os.path.join(source, path), path)
         shutil.rmtree(self._arriving, ignore_errors=True)
 
-    def _copy_all(self, missing: list[str], is_same: Any, progress: Progress | None) -> None:
+    def _copy_all(self, missing: list[str], is_same: Any, progress: Bars | None) -> None:
         """Copy from the registry."""
         from gobblerd.client.parallel import Meter, Stop, for_each  # noqa: PLC0415 - needed only to copy
 

@@ -1,14 +1,54 @@
-"""A bar on standard error while files move: on a terminal only, nothing in a log."""
+"""Bars on standard error while files move: on a terminal only, nothing in a log.
+
+One bar for everything, and one for each file that takes a while, above it.
+"""
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-Progress = Callable[[int, int, int, int], None]  # files done, files in all, bytes done, bytes in all
+if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+    from rich.progress import TaskID
+
+_LONGEST_NAME = 40  # columns of a file's name
+
+
+class Bars:
+    """What is to be told of progress: called with files and bytes done and in all, `each` of one file."""
+
+    def __init__(self, display: "Display", doing: str, then: str) -> None:
+        self._display, self._doing, self._then = display, doing, then
+        self._all = display.add_task(doing, total=None)
+        self._files: dict[str, TaskID] = {}
+
+    def __call__(self, files: int, all_files: int, done: int, total: int) -> None:
+        """Show how far everything is; `total` 0 is not known."""
+        is_over = bool(self._then) and files == all_files
+        description = self._then if is_over else f"{self._doing} {files}/{all_files}"
+        self._display.update(self._all, description=description, completed=done, total=total or None)
+
+    def each(self, path: str, done: int, size: int) -> None:
+        """Show how far one file is, until it is done; files that come in one piece are not shown."""
+        if done == size:
+            if path in self._files:
+                self._display.remove_task(self._files.pop(path))
+        elif path in self._files:
+            self._display.update(self._files[path], completed=done, total=size if size >= 0 else None)
+        else:
+            total = size if size >= 0 else None
+            self._files[path] = self._display.add_task(_short(path), completed=done, total=total)
+
+
+def _short(path: str) -> str:
+    name = "".join(c if c.isprintable() else "?" for c in path)
+    name = name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
+    return name.replace("[", "\\[")  # or it would be markup
 
 
 @contextlib.contextmanager
-def bar(doing: str, then: str = "") -> Iterator[Progress | None]:
+def bar(doing: str, then: str = "") -> Iterator[Bars | None]:
     """Yield what is to be told of progress; None where nobody watches. `then` is shown once all is done."""
     if not sys.stderr.isatty():
         yield None
@@ -24,11 +64,4 @@ def bar(doing: str, then: str = "") -> Iterator[Progress | None]:
         rich.TimeRemainingColumn(),
     )
     with rich.Progress(*shown, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(doing, total=None)
-
-        def tell(files: int, all_files: int, done: int, total: int) -> None:
-            is_over = bool(then) and files == all_files
-            description = then if is_over else f"{doing} {files}/{all_files}"
-            display.update(task, description=description, completed=done, total=total or None)
-
-        yield tell
+        yield Bars(display, doing, then)

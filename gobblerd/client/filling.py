@@ -9,7 +9,7 @@ from gobblerd.client.cache import Cache, is_same
 from gobblerd.client.download import Changed, Expected, Manifests, Want, split_version
 from gobblerd.client.errors import GobblerError, failure
 from gobblerd.client.listing import remote_names
-from gobblerd.client.parallel import Meter, Progress, Stop, for_each
+from gobblerd.client.parallel import Each, Meter, Progress, Stop, for_each
 from gobblerd.client.reading import MANIFEST
 
 _ATTEMPTS = 2  # at a version that is uploaded anew meanwhile
@@ -24,18 +24,24 @@ class _Listing(NamedTuple):
     manifests: Manifests
 
 
-class Mirror:
-    """One directory of a service, and its copy."""
+class Filling:
+    """One directory of a service, and its copy; arguments as those of `fetching.fetch_directory`."""
 
     def __init__(
-        self, url: str, path: str, cache: str | None, concurrent: int, progress: Progress | None
+        self,
+        url: str,
+        path: str,
+        cache: str | None,
+        concurrent: int,
+        progress: Progress | None,
+        each: Each | None = None,
     ) -> None:
         self._url = url
         self._path = "/".join(part for part in path.split("/") if part not in {"", "."})
         self._cache = Cache(cache, url)
         self._final = self._cache.target(path)
         self._marker = self._cache.marker(path)
-        self._concurrent, self._progress = concurrent, progress
+        self._concurrent, self._progress, self._each = concurrent, progress, each
 
     def fetch(self, *, overwrite: bool) -> str:
         """Have the directory in the cache; return where."""
@@ -110,7 +116,7 @@ class Mirror:
 
     def _fetch_files(self, listing: _Listing, *, overwrite: bool) -> None:
         size = sum(entry.size for entry in listing.expected.values())
-        meter = Meter(self._progress, len(listing.files), size)
+        meter = Meter(self._progress, len(listing.files), size, self._each)
         busy: list[str] = []  # what others are fetching: see to the rest first
 
         def fetch(name: str, stop: Stop, *, wait: bool) -> None:
