@@ -38,6 +38,7 @@ from gobblerd.service.gauges import Gauges
 from gobblerd.service.jobs import Jobs
 from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
+from gobblerd.service.page.page import make_page
 from gobblerd.service.rest import ServiceInfo, make_app
 from gobblerd.service.schedule import Schedule
 from gobblerd.service.settings import ConfigError
@@ -190,14 +191,10 @@ class Daemon:
         if not self._config.port:
             return None
         info = ServiceInfo("gobblerd", __version__, self._url, self._staging.path, self._config.registry)
+        prefix = self._config.prefix
+        page = make_page(self._browser, self._config.registry, self._document, prefix)
         app = make_app(
-            self._spool,
-            self._browser,
-            info,
-            self._config.prefix,
-            self._vitals.problems,
-            self._document,
-            self._metrics.text,
+            self._spool, self._browser, info, prefix, self._vitals.problems, page, self._metrics.text
         )
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False

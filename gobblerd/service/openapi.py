@@ -172,7 +172,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/",
         "What this is",
-        "Name, home page and version of the service.",
+        "Name, home page and version of the service. Where `Accept` prefers `text/html`, as browsers do, the "
+        "page: the registry, usage, what waits for review, requests and schedules (docs/page.md).",
         (),
         (Answer(200, "The service.", _object(name="string", url="string", version="string")),),
     ),

@@ -25,7 +25,9 @@ from gobblerd.registry.releases import resolve_versions
 from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
 from gobblerd.service.fetch import fetch
 from gobblerd.service.listing import list_names
-from gobblerd.service.openapi import OPERATIONS, description, page
+from gobblerd.service.openapi import OPERATIONS, description
+from gobblerd.service.openapi import page as page_of
+from gobblerd.service.page.page import Page, prefers_page
 
 _THREADS = 8
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
@@ -79,9 +81,7 @@ class Patience:
 
 
 PATIENCE = Patience()
-StatusSource = Callable[[], Mapping[str, Any]]
 MetricsSource = Callable[[str], tuple[bytes, str]]  # Accept header -> metrics and their content type
-STATUS: web.AppKey[StatusSource] = web.AppKey("status")
 
 
 def make_app(
@@ -90,15 +90,15 @@ def make_app(
     info: ServiceInfo,
     prefix: str,
     health: Callable[[], list[str]],
-    status: StatusSource,
+    page: Page,
     metrics: MetricsSource,
     *,
     patience: Patience = PATIENCE,
 ) -> web.Application:
     """Compose the application; `prefix` ("" or like "/gobbler") comes before every path.
 
-    `health` returns what is wrong, nothing if all is well. `status` is kept as `app[STATUS]`. `metrics`
-    returns the metrics in the format that an Accept header asks for, and their content type.
+    `health` returns what is wrong, nothing if all is well; `page` is for browsers. `metrics` returns the
+    metrics in the format that an Accept header asks for, and their content type.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -112,9 +112,9 @@ def make_app(
         pool=pool,
         patience=patience,
         description=description(info.name, info.version, prefix, OPERATIONS),
+        page=page,
     )
     app = web.Application(middlewares=[answer_errors])
-    app[STATUS] = status
     app.on_response_prepare.append(allow_everyone)
     app.cleanup_ctx.append(lambda _: _closing(pool))
     for operation in OPERATIONS:
@@ -168,6 +168,7 @@ class _Api:
     pool: ThreadPoolExecutor
     patience: Patience
     description: Mapping[str, Any]
+    page: Page
 
     async def post_request(self, request: web.Request) -> web.StreamResponse:
         """Answer as the request is answered; it goes on if the client goes away."""
@@ -245,8 +246,11 @@ class _Api:
             {"staging": posixpath.normpath(info.staging), "registry": posixpath.normpath(info.registry)}
         )
 
-    async def get_root(self, _request: web.Request) -> web.StreamResponse:
-        """Answer with what this is."""
+    async def get_root(self, request: web.Request) -> web.StreamResponse:
+        """Answer with what this is, or with the page where a browser asks."""
+        if prefers_page(request.headers.get("Accept", "")):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.pool, self.page.answer, dict(request.query))
         return json_answer({"name": self.info.name, "url": self.info.url, "version": self.info.version})
 
     async def get_health(self, _request: web.Request) -> web.StreamResponse:
@@ -269,7 +273,7 @@ class _Api:
     async def get_page(self, _request: web.Request) -> web.StreamResponse:
         """Answer with the API's description as a page."""
         return web.Response(
-            text=page(self.description, self.prefix),
+            text=page_of(self.description, self.prefix),
             content_type="text/html",
             headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )

@@ -21,6 +21,7 @@ from aiohttp import web
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Identity, Response
 from gobblerd.registry.browse import Browser
+from gobblerd.service.page.page import make_page
 from gobblerd.service.rest import Patience, ServiceInfo, make_app
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -152,7 +153,8 @@ def serving(
     """Serve the registry until the block ends."""
     spool, problems = FakeSpool(), list[str]()
     browser = browser or Browser(registry, lambda: whitelist)
-    app = make_app(spool, browser, INFO, prefix, lambda: problems, dict, no_metrics, patience=IMPATIENT)
+    page = make_page(browser, registry, dict, prefix)
+    app = make_app(spool, browser, INFO, prefix, lambda: problems, page, no_metrics, patience=IMPATIENT)
     started: Future[_Running] = Future()
     thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))
     thread.start()
