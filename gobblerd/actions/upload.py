@@ -1,20 +1,19 @@
-"""`upload`: a directory in staging becomes a version.
+"""`upload`: a directory or an archive file in staging becomes a version.
 
 Bytes are read and written without any lock on the registry; the commit takes the locks, looks again at what
 was assumed (version absent, permission, link targets, quota), and where a duplicate's version is gone by
 then, lets go, copies what is missing, and tries again.
 """
 
-import contextlib
 import os
 import pwd
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from gobblerd.actions.action import Context, NewAsset, NewVersion, ProjectName, Spoofable
+from gobblerd.archive.offers import Offer, Wishes, opened_offer
 from gobblerd.domain.errors import Busy, Wrong
 from gobblerd.domain.events import Event
 from gobblerd.domain.manifest import stored_bytes
@@ -31,9 +30,8 @@ from gobblerd.registry.neighbours import Candidates, GoneError, Neighbours
 from gobblerd.registry.places import Place
 from gobblerd.registry.record import Consume
 from gobblerd.registry.registry import absent
-from gobblerd.registry.source import Limits, Reader, Source, open_source
-from gobblerd.registry.source_files import SourceFiles
-from gobblerd.registry.symlinks import Surroundings, aliases
+from gobblerd.registry.source import Limits, Reader
+from gobblerd.registry.symlinks import Surroundings
 from gobblerd.registry.transaction import Transaction
 from gobblerd.storage.files import rename, sync_directory, write_file
 from gobblerd.storage.sync import TreeSync
@@ -46,7 +44,8 @@ _RESPONSES = "responses"
 def _check_source(name: str) -> str:
     if not name or "/" in name or "\0" in name or name == "." or is_internal(name) or name == _RESPONSES:
         raise Wrong(
-            "source: {name} is not the name of a directory directly inside the staging directory", name=name
+            "source: {name} is not the name of a directory or archive directly inside the staging directory",
+            name=name,
         )
     return name
 
@@ -64,6 +63,7 @@ class Upload(Spoofable):
     on_probation: bool | None = None
     ignore_dot: bool | None = None
     consume: bool | None = None
+    strip: Annotated[int, Field(ge=0, le=1)] | None = None
 
     @property
     def place(self) -> Address:
@@ -72,18 +72,11 @@ class Upload(Spoofable):
 
     def perform(self, context: Context) -> Outcome:
         """Stage the version unlocked, then commit it."""
-        with self._opened_source(context) as source, context.transaction() as transaction:
-            self.admit(context, _rights(context, self.place))
-            return _Work(self, context, source, transaction).run()
-
-    @contextlib.contextmanager
-    def _opened_source(self, context: Context) -> Iterator[Source]:
         reader = Reader(context.caller.uid, _groups(context.caller.uid))
-        source = open_source(context.staging_fd, self.source, reader)
-        try:
-            yield source
-        finally:
-            os.close(source.fd)
+        offered = opened_offer(context.staging_fd, self.source, reader)
+        with offered as offer, context.transaction() as transaction:
+            self.admit(context, _rights(context, self.place))
+            return _Work(self, context, offer, transaction).run()
 
     def admit(self, context: Context, rights: Rights) -> UploadRight:
         """Return the caller's right to this upload; Forbidden without one, Wrong if the version exists."""
@@ -100,11 +93,11 @@ class Upload(Spoofable):
 class _Work:
     """One upload under way."""
 
-    def __init__(self, upload: Upload, context: Context, source: Source, transaction: Transaction) -> None:
+    def __init__(self, upload: Upload, context: Context, offer: Offer, transaction: Transaction) -> None:
         self._upload = upload
         self._place = upload.place
         self._context = context
-        self._source = source
+        self._offer = offer
         self._transaction = transaction
         self._metadata = context.registry.metadata
         self._started = context.registry.clock.now()
@@ -112,19 +105,25 @@ class _Work:
 
     def run(self) -> Outcome:
         """Stage, commit, and consume what was stored if that was asked for."""
-        survey = self._source.survey(self._limits(), ignore_dot=bool(self._upload.ignore_dot))
-        files = SourceFiles(self._source, survey, self._context.progress)
-        ingest = Ingest(self._place, files, self._neighbours, self._surroundings())
         candidates = self._candidates()
-        self._check_quota(ingest.surely_stored(candidates))
         slot, path = self._transaction.new_slot()
         with TreeSync(self._transaction.disk, path) as sync:
+            files = self._offer.files(self._wishes(), path, candidates)
+            ingest = Ingest(self._place, files, self._neighbours, self._surroundings())
+            self._check_quota(ingest.surely_stored(candidates))
             staged = ingest.stage(path, candidates, sync)
+            self._offer.check(staged.manifest)
             outcome = self._commit(ingest, staged, slot, sync)
         self._context.taken(len(staged.manifest), stored_bytes(staged.manifest))
         if self._upload.consume:
-            consume(self._source.fd, staged.stored)
+            found = self._offer.consumable(staged)
+            consume(found.fd, found.stored)
         return outcome
+
+    def _wishes(self) -> Wishes:
+        upload, context = self._upload, self._context
+        ignore_dot = bool(upload.ignore_dot)
+        return Wishes(self._limits(), context.progress, self._check_quota, ignore_dot, upload.strip)
 
     def _limits(self) -> Limits:
         """Return the configured limits, less where the system could not address what they allow."""
@@ -135,9 +134,10 @@ class _Work:
         return replace(limits, path=min(limits.path or room, room))
 
     def _surroundings(self) -> Surroundings:
-        here = tuple(layout.join(each, self._source.name) for each in aliases(self._context.staging))
-        registry = aliases(self._context.registry.root)
-        return Surroundings(here, registry, tuple(self._context.policy.whitelist))
+        context = self._context
+        return self._offer.surroundings(
+            context.staging, context.registry.root, tuple(context.policy.whitelist)
+        )
 
     def _candidates(self) -> Candidates:
         asset = self._place.of_asset()
@@ -206,8 +206,9 @@ class _Work:
         else:
             self._plan_asset(asset, staged, right)
         if self._upload.consume:
-            listing = asset.transaction.stage_file(listing_bytes(staged.stored))
-            asset.transaction.plan.consume = Consume(self._upload.source, self._source.inode, listing)
+            found = self._offer.consumable(staged)
+            listing = asset.transaction.stage_file(listing_bytes(found.stored))
+            asset.transaction.plan.consume = Consume(found.name, found.inode, listing)
 
     def _plan_asset(self, asset: Place, staged: Staged, right: UploadRight) -> None:
         disk = asset.transaction.disk

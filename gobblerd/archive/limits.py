@@ -7,6 +7,7 @@ from gobblerd.archive.members import DEPTH_MAX, PATH_MAX_BYTES
 from gobblerd.archive.streams import WINDOW
 from gobblerd.domain.errors import Exceeded
 
+NAMES_MAX_BYTES = 512 << 20  # of all paths together: they are kept in memory
 MEMBERS = 1_000_000
 SIZE = 4 << 30
 
@@ -27,14 +28,22 @@ class Amount:
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self._limits = limits
-        self.members = 0
+        self.members = 0  # directories that are only lain in included
         self.size = 0
+        self._names = 0
 
-    def add(self, member: Judged) -> None:
-        """Count a member before its bytes are read."""
+    def add(self, member: Judged, members: int) -> None:
+        """Count a member before its bytes are read; `members` are all so far, it included."""
         limits, path = self._limits, member.path
-        self.members += 1
+        self.members = members
         self.size += member.size
+        self._names += len(path) + len(member.target)
+        if self._names > NAMES_MAX_BYTES:
+            raise Exceeded(
+                "the names in the archive are longer than {most} bytes, counted to {path}",
+                most=NAMES_MAX_BYTES,
+                path=path,
+            )
         if limits.members and self.members > limits.members:
             raise Exceeded(
                 "the archive holds more than {most} members; the first too many is {path}",

@@ -125,6 +125,10 @@ class Names:
             return self._add_directory(path)
         return self._add_directory(posixpath.dirname(path)) or self._add_other(path)
 
+    def __len__(self) -> int:
+        """Count the names, directories that are only lain in included."""
+        return len(self._others) + len(self._directories)
+
     def is_directory(self, path: str) -> bool:
         """Tell whether the path is one of a directory, given or lain in."""
         return path in self._seen

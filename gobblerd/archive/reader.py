@@ -37,7 +37,7 @@ class Reading:
         """
         for member, content in self._reader():
             self.names.add(member)
-            self.amount.add(member)
+            self.amount.add(member, len(self.names.names))
             yield member, content
         self.names.check_links()
 

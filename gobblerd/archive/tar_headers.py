@@ -74,6 +74,10 @@ def _number(field: bytes) -> int:
 # -- PAX -----------------------------------------------------------------------------------------------
 
 Records = Mapping[bytes, bytes]
+_READ = frozenset(
+    {b"path", b"linkpath", b"size", b"mtime"}
+)  # what says something of a member; the rest is left
+_SPARSE = (b"GNU.sparse.", b"SCHILY.realsize")
 
 
 def read_pax(data: bytes, shown: Plain) -> dict[bytes, bytes]:
@@ -89,11 +93,12 @@ def read_pax(data: bytes, shown: Plain) -> dict[bytes, bytes]:
         if match is None or end > len(data) or end <= match.end() or data[end - 1 : end] != b"\n":
             raise Damaged("the PAX header {where} is damaged", where=shown)
         key = match[2]
-        if key in records:
+        if key in _READ and key in records:
             raise Damaged(
                 "the PAX header {where} holds {key} twice", where=shown, key=key.decode("ascii", "replace")
             )
-        records[key] = data[match.end() : end - 1]
+        if key in _READ or key.startswith(_SPARSE):
+            records[key] = data[match.end() : end - 1]
         at = end
     return records
 
@@ -122,7 +127,7 @@ def pax_mtime(records: Records, header: Header) -> int:
 
 def refuse_sparse(records: Records, name: str) -> None:
     """Raise Unsafe if a PAX header makes a sparse file of a member."""
-    if any(key.startswith(b"GNU.sparse.") or key == b"SCHILY.realsize" for key in records):
+    if any(key.startswith(_SPARSE) for key in records):
         raise unsafe(name, "it is a sparse file")
 
 
