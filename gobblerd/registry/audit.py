@@ -34,7 +34,7 @@ from gobblerd.registry.audit_places import (
     RegistryLooks,
     TransactionsLooks,
 )
-from gobblerd.registry.audit_version import CarefulMetadata, Terms, VersionLooks
+from gobblerd.registry.audit_version import WHOLE, CarefulMetadata, Span, Terms, VersionLooks
 from gobblerd.registry.checks import Flaw
 from gobblerd.registry.copying import Tick
 from gobblerd.registry.metadata import Metadata
@@ -61,10 +61,11 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is audited by itself, whatever else is."""
+    """What is audited by itself, whatever else is; of a version, `span` may leave it to others in part."""
 
     part: Part
     place: Address = ROOT
+    span: Span = WHOLE
 
     @property
     def path(self) -> str:
@@ -83,6 +84,16 @@ class Tally:
     size: int = 0
     faults: int = 0
     notices: int = 0
+
+    def add(self, examined: "Examined") -> None:
+        """Count what came of one unit."""
+        unit = examined.unit
+        self.projects += unit.part is Part.PROJECT
+        self.versions += unit.part is Part.VERSION and unit.span.has_rest
+        self.files += examined.files
+        self.size += examined.size
+        self.faults += sum(finding.severity is Severity.FAULT for finding in examined.findings)
+        self.notices += sum(finding.severity is Severity.NOTICE for finding in examined.findings)
 
 
 class Looks(Protocol):
@@ -134,15 +145,27 @@ def unit_bytes(metadata: Metadata, unit: Unit) -> int:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What came of one unit; `files` and `size` (bytes) of a version are with its span that has the rest."""
+
+    unit: Unit
+    findings: tuple[Finding, ...]
+    files: int
+    size: int
+
+
 @dataclass(slots=True)
 class _Suspect:
-    """A unit of which something is to be looked at again."""
+    """A unit of which something may be to be looked at again."""
 
     unit: Unit
     looks: Looks
     seen: Look
     due: float  # monotonic seconds
     pause: float
+    files: int
+    size: int
 
 
 class Audit:
@@ -173,14 +196,18 @@ class Audit:
 
     def run(self, chosen: Iterable[Unit]) -> Iterator[Finding]:
         """Audit units; yield what is wrong, in their order."""
+        for examined in self.examine(chosen):
+            yield from examined.findings
+
+    def examine(self, chosen: Iterable[Unit]) -> Iterator[Examined]:
+        """Audit units; yield what came of each, in their order."""
         pending: deque[_Suspect] = deque()
         for unit in chosen:
-            if suspect := self._first_look(unit):
-                pending.append(suspect)
+            pending.append(self._first_look(unit))
             while pending and pending[0].due <= time.monotonic():
-                yield from self._settled(pending.popleft())
+                yield self._settled(pending.popleft())
         while pending:
-            yield from self._settled(pending.popleft())
+            yield self._settled(pending.popleft())
 
     def _looks(self, unit: Unit) -> Looks:
         match unit.part:
@@ -191,24 +218,19 @@ class Audit:
             case Part.ASSET:
                 return AssetLooks(self._terms, unit.place)
             case Part.VERSION:
-                return VersionLooks(self._terms, unit.place, self._tick)
+                return VersionLooks(self._terms, unit.place, self._tick, unit.span)
             case Part.EVENTS:
                 return EventsLooks(self._terms)
             case Part.TRANSACTIONS:
                 return TransactionsLooks(self._terms)
 
-    def _first_look(self, unit: Unit) -> _Suspect | None:
+    def _first_look(self, unit: Unit) -> _Suspect:
         looks = self._looks(unit)
         seen = self._look(unit, looks)
-        self.tally.projects += unit.part is Part.PROJECT
-        self.tally.versions += unit.part is Part.VERSION
-        self.tally.files += seen.files
-        self.tally.size += seen.size
-        if not seen.suspects:
-            return None
         pause = self._pause * (_BLIND if self._motion.is_hidden else 1)
-        is_recent = seen.newest > self._terms.now() - _RECENT
-        return _Suspect(unit, looks, seen, time.monotonic() + (pause if is_recent else 0.0), pause)
+        is_recent = bool(seen.suspects) and seen.newest > self._terms.now() - _RECENT
+        due = time.monotonic() + (pause if is_recent else 0.0)
+        return _Suspect(unit, looks, seen, due, pause, seen.files, seen.size)
 
     def _look(self, unit: Unit, looks: Looks) -> Look:
         try:
@@ -231,8 +253,14 @@ class Audit:
 
     # -- what stands -----------------------------------------------------------------------------------
 
-    def _settled(self, suspect: _Suspect) -> Iterator[Finding]:
-        """Look again until the findings stand or are gone; yield those that stand."""
+    def _settled(self, suspect: _Suspect) -> Examined:
+        findings = tuple(in_order(self._standing(suspect) if suspect.seen.suspects else []))
+        examined = Examined(suspect.unit, findings, suspect.files, suspect.size)
+        self.tally.add(examined)
+        return examined
+
+    def _standing(self, suspect: _Suspect) -> list[Finding]:
+        """Look again until the findings stand or are gone; return those that stand."""
         place, pause = suspect.unit.place, suspect.pause
         is_unfinished = any(finding.kind == Kind.UNFINISHED for finding in suspect.seen.suspects)
         self._sleep(max(0.0, suspect.due - time.monotonic()))
@@ -249,13 +277,7 @@ class Audit:
         else:
             if record is not None:
                 self._motion.give_up(record)
-        yield from self._reported([*standing, *(_moving(place, finding) for finding in moving)])
-
-    def _reported(self, findings: list[Finding]) -> Iterator[Finding]:
-        for finding in in_order(findings):
-            self.tally.faults += finding.severity is Severity.FAULT
-            self.tally.notices += finding.severity is Severity.NOTICE
-            yield finding
+        return [*standing, *(_moving(place, finding) for finding in moving)]
 
 
 def _compared(before: Look, again: Look) -> tuple[list[Finding], list[Finding]]:

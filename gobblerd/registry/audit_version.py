@@ -12,17 +12,17 @@ import stat
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gobblerd.domain.errors import Wrong, quoted
+from gobblerd.domain.errors import quoted
 from gobblerd.domain.manifest import Entry, FileAddress, Link
 from gobblerd.domain.names import Address, is_internal
 from gobblerd.registry import audit_forms as forms
 from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_findings import Collector, Kind, Look
-from gobblerd.registry.checks import Flaw, _VersionCheck  # its parts are replaced one by one below
+from gobblerd.registry.checks import Flaw, Problem, _VersionCheck  # its parts are replaced one by one below
 from gobblerd.registry.copying import Digest, Tick
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.source import Stamp
-from gobblerd.registry.symlinks import WhitelistedTarget, link_text
+from gobblerd.registry.symlinks import link_text
 from gobblerd.registry.tree import NOTHING, SYMLINK, Tree, digest_at
 from gobblerd.storage.files import DIRECTORY_MODE, FILE_MODE, READ_FILE, opened, read_all
 
@@ -83,6 +83,27 @@ class Thing:
         return cls(Stamp.of(status), status.st_mode, status.st_uid, status.st_nlink)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some of a version's files, by path: from `begin` up to, but without, `end` (None: to the last).
+
+    The span that begins with "" has all the rest of the version too: whatever is found without reading bytes.
+    """
+
+    begin: str = ""
+    end: str | None = None
+
+    @property
+    def has_rest(self) -> bool:
+        """Tell whether everything but bytes belongs to it."""
+        return not self.begin
+
+    def holds(self, path: str) -> bool:
+        """Tell whether the bytes of the file at this path belong to it."""
+        return self.begin <= path and (self.end is None or path < self.end)
+
+
+WHOLE = Span()
 Inventory = Mapping[str, Thing]
 
 
@@ -115,10 +136,14 @@ def _things_in(root: str, directory: str) -> Iterator[tuple[str, Thing]]:
 
 
 class VersionLooks:
-    """Looks at one version, again and again if need be; bytes that did not change are hashed once."""
+    """Looks at one version, or at a span of it, again and again if need be.
 
-    def __init__(self, terms: Terms, version: Address, tick: Tick) -> None:
+    Bytes that did not change are hashed once.
+    """
+
+    def __init__(self, terms: Terms, version: Address, tick: Tick, span: Span = WHOLE) -> None:
         self._terms = terms
+        self._span = span
         self._version = version
         self._root = terms.metadata.path(str(version))
         self._tick = tick
@@ -130,20 +155,19 @@ class VersionLooks:
         if inventory is None:
             return Look()
         collector = Collector(str(self._version))
-        self._check_inventory(inventory, collector)
+        if self._span.has_rest:
+            self._check_inventory(inventory, collector)
         if all(stat.S_ISREG(thing.mode) for thing in _documents_of(inventory).values()):
             self._check_contents(inventory, collector)
         suspects = collector.suspects(_evidence(inventory))
         if suspects and take_inventory(self._root) != inventory:
             suspects = dict.fromkeys(suspects)
+        newest = max(thing.stamp.ctime_ns for thing in inventory.values())
+        if not self._span.has_rest:
+            return Look(suspects, newest)
         kept = [thing for path, thing in inventory.items() if not is_internal(posixpath.basename(path))]
         sizes = (thing.stamp.size for thing in kept if stat.S_ISREG(thing.mode))
-        return Look(
-            suspects,
-            max(thing.stamp.ctime_ns for thing in inventory.values()),
-            sum(1 for thing in kept if not stat.S_ISDIR(thing.mode)),
-            sum(sizes),
-        )
+        return Look(suspects, newest, sum(1 for thing in kept if not stat.S_ISDIR(thing.mode)), sum(sizes))
 
     # -- names, modes, owners --------------------------------------------------------------------------
 
@@ -172,9 +196,11 @@ class VersionLooks:
     # -- contents --------------------------------------------------------------------------------------
 
     def _check_contents(self, inventory: Inventory, collector: Collector) -> None:
-        check = _Check(self._terms, self._version, self._tick, self._digests, collector)
+        check = _Check(self._terms, self._version, self._tick, self._digests, collector, self._span)
         for problem in check.run():
             collector.fault(self._full(problem.path), problem.kind, problem.expected, problem.found)
+        if not self._span.has_rest:
+            return
         for path in sorted(_documents_of(inventory)):
             self._check_form(path, collector)
 
@@ -238,11 +264,19 @@ class _Check(_VersionCheck):
         tick: Tick,
         digests: dict[str, tuple[Stamp, Digest]],
         collector: Collector,
+        span: Span,
     ) -> None:
         super().__init__(terms.metadata, version, terms.whitelist, tick)
+        self._span = span
+        self._in_bytes: list[Problem] = []
         self._fast = terms.fast
         self._digests = digests
         self._collector = collector
+
+    def run(self) -> list[Problem]:
+        """Check everything, or for a span without the rest, bytes alone."""
+        problems = super().run()
+        return problems if self._span.has_rest else sorted(self._in_bytes)
 
     def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
         noted = self._noted_checksums(manifest)
@@ -251,10 +285,16 @@ class _Check(_VersionCheck):
             if entry is None or entry.link is not None or entry.is_directory:
                 continue
             stamp = tree.files[path]
-            if not self._fast:
+            if self._fast:
+                if stamp.size != entry.size:
+                    self._add(path, Flaw.SIZE, entry.size, stamp.size)
+            elif self._span.holds(path):
                 self._compare(path, self._digest(path, stamp), entry, noted.get(path))
-            elif stamp.size != entry.size:
-                self._add(path, Flaw.SIZE, entry.size, stamp.size)
+
+    def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
+        before = len(self._problems)
+        super()._compare(path, digest, entry, fast)
+        self._in_bytes += self._problems[before:]
 
     def _digest(self, path: str, stamp: Stamp) -> Digest | str:
         known = self._digests.get(path)
@@ -272,9 +312,10 @@ class _Check(_VersionCheck):
             data = self._metadata.read(full)
             noted = {} if data is None else documents.read_checksums(data)
         except (OSError, documents.Unreadable) as error:
-            self._collector.fault(full, Flaw.UNREADABLE, "fast checksums", error)
+            if self._span.has_rest:
+                self._collector.fault(full, Flaw.UNREADABLE, "fast checksums", error)
             return {}
-        for path in noted:
+        for path in noted if self._span.has_rest else ():
             entry = manifest.get(path)
             if entry is None or entry.is_directory:
                 found = NOTHING if entry is None else "an empty directory"
@@ -283,25 +324,18 @@ class _Check(_VersionCheck):
                 )
         return noted
 
-    def _check_whitelisted(self, path: str, text: str, entry: Entry) -> None:
+    def _compare_target(self, path: str, resolved: str, entry: Entry) -> None:
         if not self._fast:
-            super()._check_whitelisted(path, text, entry)
-            return
-        try:
-            target = self._surroundings.target(path, text) if text.startswith("/") else None
-        except Wrong as error:
-            self._add(path, Flaw.SYMLINK, "one into a whitelisted directory", error.reason)
-            return
-        if not isinstance(target, WhitelistedTarget):
-            self._add(path, Flaw.SYMLINK, "one into a whitelisted directory", quoted(text))
-        elif (size := os.stat(target.resolved).st_size) != entry.size:
+            if self._span.holds(path):
+                super()._compare_target(path, resolved, entry)
+        elif (size := os.stat(resolved).st_size) != entry.size:
             self._add(path, Flaw.SIZE, entry.size, size)
 
     def _check_symlink(self, path: str, text: str, link: Link) -> None:
         before = len(self._problems)
         super()._check_symlink(path, text, link)
         usual = link_text(FileAddress.of(self._version, path), link)
-        if text != usual and len(self._problems) == before:
+        if self._span.has_rest and text != usual and len(self._problems) == before:
             self._collector.notice(
                 f"{self._version}/{path}", Kind.SYMLINK, quoted(usual), f"{quoted(text)}, which is as good"
             )

@@ -213,7 +213,10 @@ class _VersionCheck:
         if not isinstance(target, WhitelistedTarget):
             self._add(path, Flaw.SYMLINK, "one into a whitelisted directory", quoted(text))
             return
-        self._compare(path, digest_at(target.resolved, path, self._tick), entry, None)
+        self._compare_target(path, target.resolved, entry)
+
+    def _compare_target(self, path: str, resolved: str, entry: Entry) -> None:
+        self._compare(path, digest_at(resolved, path, self._tick), entry, None)
 
     # -- links -----------------------------------------------------------------------------------------
 

@@ -88,6 +88,12 @@ def read_stored_bytes(data: bytes) -> int:
     return sum(entry.size for entry in sizes.values() if bytes(entry.link) == b"null")
 
 
+def read_sizes(data: bytes) -> dict[str, int]:
+    """Return the sizes of a `..manifest`'s entries without a link, reading no more of it than that."""
+    sizes = _decoded(_SIZES, data)
+    return {path: entry.size for path, entry in sizes.items() if bytes(entry.link) == b"null"}
+
+
 def read_links(data: bytes) -> dict[str, Link]:
     """Parse a `..links`."""
     return _decoded(_LINKS, data)

@@ -110,6 +110,14 @@ class Metadata:
         """Return what a version adds to its project's usage, by its manifest."""
         return self._needed(layout.in_place(version, layout.MANIFEST), documents.read_stored_bytes)
 
+    def file_sizes(self, version: Address) -> dict[str, int]:
+        """Return the sizes of a version's own files (not its links) by path, by its manifest."""
+        return self._needed(layout.in_place(version, layout.MANIFEST), documents.read_sizes)
+
+    def manifest_path(self, version: Address) -> str:
+        """Return the absolute path of a version's manifest."""
+        return self.path(layout.in_place(version, layout.MANIFEST))
+
     def checksums(self, version: Address) -> dict[str, str]:
         """Return a version's fast checksums; none where there are none or they do not parse."""
         try:

@@ -6,10 +6,11 @@ find each. `validate_version` must find those of the version's own bytes, manife
 (`..checksums` is optional for every reader; a damaged one may be taken for none). An audit also finds bits
 that flip elsewhere in these documents: in paths, keys, quotes and spaces.
 
-Counts and seed: GOBBLERD_FLIPS flips (default 60; 1,000 with `-m long`); GOBBLERD_SEED (default 20261120).
+Counts and seed: GOBBLERD_FLIPS flips (default 60, and 20 for an audit in shares; 1,000 with `-m long`); GOBBLERD_SEED (default 20261120).
 Not covered, because nothing could tell: summaries' texts, permissions, and quotas carry no checksum.
 """
 
+import json
 import os
 import random
 import re
@@ -26,11 +27,14 @@ from support.checker import audit as check
 from gobblerd.actions.action import Policy
 from gobblerd.actions.validate import Problems
 from gobblerd.domain.names import Address
-from gobblerd.registry.audit import Audit, units
+from gobblerd.registry.audit import Audit, Tally, units
+from gobblerd.registry.audit_parts import Header, Source, Terms, line_of, merged
+from gobblerd.registry.audit_shares import chosen, cuts, pieces, stretches
 from gobblerd.registry.metadata import Metadata
 from gobblerd.storage.files import Durability
 
 FLIPS = int(os.environ.get("GOBBLERD_FLIPS", "60"))
+FLIPS_SHARED = int(os.environ.get("GOBBLERD_FLIPS", "20"))
 FULL = int(os.environ.get("GOBBLERD_FLIPS", "1000"))
 SEED = int(os.environ.get("GOBBLERD_SEED", "20261120"))
 
@@ -156,6 +160,47 @@ def choose(root: Path, count: int, source: random.Random) -> Iterator[Flip]:
 def audited(bench: Bench) -> list[str]:
     audit = Audit(str(bench.root), whitelist=bench.policy.whitelist, sleep=lambda _: None)
     return [f.path for f in audit.run(units(audit.metadata))]
+
+
+def report(bench: Bench) -> list[str]:
+    """Return the report of an audit that is not shared out, line by line."""
+    audit = Audit(str(bench.root), whitelist=bench.policy.whitelist, sleep=lambda _: None)
+    return [json.dumps(f.document()) for f in audit.run(units(audit.metadata))]
+
+
+def shared_report(bench: Bench, shares: int) -> list[str]:
+    """Return the report that is merged of so many shares, each looked at in small pieces."""
+    parts = []
+    for number in range(shares):
+        audit = Audit(str(bench.root), whitelist=bench.policy.whitelist, sleep=lambda _: None)
+        every = list(units(audit.metadata))
+        share = stretches(cuts(audit.metadata, every, shares))[number]
+        todo = [
+            piece
+            for unit in chosen(every, share)
+            for piece in pieces(audit.metadata, unit, size=5000, files=4)
+        ]
+        header = Header(Terms("", fast=False, whitelist=(), projects=()), number + 1, shares, share)
+        parts.append(Source(str(number), header, [line_of(each) for each in audit.examine(todo)]))
+    return [json.dumps(document) for document in merged(parts, Tally())]
+
+
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(FLIPS_SHARED, id="some"), pytest.param(FULL, id="full", marks=pytest.mark.long)],
+)
+@pytest.mark.timeout(3600)
+def test_every_flipped_bit_is_found_by_shares(bench: Bench, count: int) -> None:
+    """1 share and 8 give the same report, byte for byte, and the flip is in it."""
+    print(f"GOBBLERD_SEED={SEED}")  # noqa: T201 - shown when the test fails
+    found = Counter[str]()
+    for flip in choose(bench.root, count, random.Random(SEED + 2)):
+        with Damage(bench.root, flip):
+            lines = shared_report(bench, 8)
+            assert lines == report(bench) == shared_report(bench, 1)
+            assert any(json.loads(each)["path"].startswith(f"{flip.version}/") for each in lines), flip
+        found[flip.kind] += 1
+    print(f"{count} flipped bits, all found by 8 shares: {dict(found)}")  # noqa: T201 - as above
 
 
 def is_valid(bench: Bench, version: Address) -> bool:
