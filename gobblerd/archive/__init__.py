@@ -17,12 +17,16 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.checksums import TreeEntry as TreeEntry
     from gobblerd.archive.checksums import file_checksum as file_checksum
     from gobblerd.archive.checksums import tree_checksum as tree_checksum
+    from gobblerd.archive.create import Created as Created
+    from gobblerd.archive.create import create_archive as create_archive
     from gobblerd.archive.formats import FORMATS as FORMATS
     from gobblerd.archive.formats import archive_path as archive_path
     from gobblerd.archive.formats import format_of as format_of
     from gobblerd.archive.members import Member as Member
     from gobblerd.archive.members import flatten_path as flatten_path
     from gobblerd.archive.members import relative_path as relative_path
+    from gobblerd.archive.naming import Template as Template
+    from gobblerd.archive.plan import Extra as Extra
     from gobblerd.archive.receipt import Options as Options
     from gobblerd.archive.receipt import Receipt as Receipt
     from gobblerd.archive.receipt import load_receipt as load_receipt
@@ -30,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.receipt import receipt_bytes as receipt_bytes
     from gobblerd.archive.receipt import receipt_path as receipt_path
     from gobblerd.archive.trees import tree_entries as tree_entries
+    from gobblerd.archive.version_plan import Version as Version
     from gobblerd.domain.errors import Absent as Absent
     from gobblerd.domain.errors import Exceeded as Exceeded
     from gobblerd.domain.errors import GobblerdError as GobblerdError
@@ -42,12 +47,16 @@ _PUBLIC = {
     "TreeEntry": "gobblerd.archive.checksums",
     "file_checksum": "gobblerd.archive.checksums",
     "tree_checksum": "gobblerd.archive.checksums",
+    "Created": "gobblerd.archive.create",
+    "create_archive": "gobblerd.archive.create",
     "FORMATS": "gobblerd.archive.formats",
     "archive_path": "gobblerd.archive.formats",
     "format_of": "gobblerd.archive.formats",
     "Member": "gobblerd.archive.members",
     "flatten_path": "gobblerd.archive.members",
     "relative_path": "gobblerd.archive.members",
+    "Template": "gobblerd.archive.naming",
+    "Extra": "gobblerd.archive.plan",
     "Options": "gobblerd.archive.receipt",
     "Receipt": "gobblerd.archive.receipt",
     "load_receipt": "gobblerd.archive.receipt",
@@ -55,6 +64,7 @@ _PUBLIC = {
     "receipt_bytes": "gobblerd.archive.receipt",
     "receipt_path": "gobblerd.archive.receipt",
     "tree_entries": "gobblerd.archive.trees",
+    "Version": "gobblerd.archive.version_plan",
     "Absent": "gobblerd.domain.errors",
     "Exceeded": "gobblerd.domain.errors",
     "GobblerdError": "gobblerd.domain.errors",

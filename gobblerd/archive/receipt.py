@@ -61,8 +61,8 @@ class Receipt:
     """What is known of an archive. Size in bytes; checksums in hex.
 
     `name` is the archive's file name. `manifest` is the SHA-256 of its `..manifest`, "" where it has none;
-    `left_out` are the paths that the manifest lists and the archive lacks. `project`, `asset` and `version`
-    are "" for an archive of another directory.
+    `left_out` are paths that the manifest lists and the archive lacks, `added` those that the manifest does
+    not list, both without the prefix. `project`, `asset` and `version` are "" for other directories.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Receipt:
     version: str = ""
     manifest: str = ""
     left_out: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def manifest_path(self) -> str:
@@ -126,6 +127,7 @@ def _predicate(receipt: Receipt) -> dict[str, Any]:
         "tree_checksum": {TREE_ALGORITHM: receipt.tree_checksum},
         "members": [_member_document(member) for member in receipt.members],
         "left_out": list(receipt.left_out),
+        "added": list(receipt.added),
     }
     if receipt.version:
         place = {"project": receipt.project, "asset": receipt.asset, "version": receipt.version}
@@ -199,6 +201,7 @@ class _Predicate(msgspec.Struct):
     tree_checksum: _TreeChecksum
     members: list[_Member]
     left_out: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     project: str = ""
     asset: str = ""
     version: str = ""
@@ -268,6 +271,7 @@ class _Reading:
             tree_checksum=predicate.tree_checksum.value,
             members=members,
             left_out=self._safe(predicate.left_out),
+            added=self._safe(predicate.added),
             **self._place(),
         )
         return replace(found, manifest=self._manifest(found))
@@ -318,7 +322,7 @@ class _Reading:
     def _safe(paths: tuple[str, ...]) -> tuple[str, ...]:
         for path in paths:
             if flaw := flaw_of_path(path):
-                raise Wrong("{path} cannot be a path that was left out: {flaw}", path=path, flaw=Plain(flaw))
+                raise Wrong("{path} cannot be left out or added: {flaw}", path=path, flaw=Plain(flaw))
         return paths
 
     def _manifest(self, receipt: Receipt) -> str:

@@ -185,7 +185,7 @@ class Browser:
         entry = self._listed.find(*_in_version(version_fd, parts), read_most=None, at_once=False)
         if entry is None or entry.link is not None:
             raise _not_followed()
-        return _open_whitelisted(target, self._whitelist())
+        return open_whitelisted(target, self._whitelist())
 
     def _judged(self, fd: int, top_fd: int, path: str, parts: Parts, *, at_once: bool) -> OpenedFile:
         status = os.fstat(fd)
@@ -293,8 +293,11 @@ def _link_target(parts: Parts, target: str) -> Parts:
     return found
 
 
-def _open_whitelisted(target: str, whitelist: Sequence[str]) -> int:
-    """Open a file outside the registry, if its path and the file itself lie in one whitelisted directory."""
+def open_whitelisted(target: str, whitelist: Sequence[str]) -> int:
+    """Open a file outside the registry, if its path and the file itself lie in one whitelisted directory.
+
+    Returns a descriptor; raises ELOOP otherwise.
+    """
     for directory in whitelist:
         if _beneath(posixpath.normpath(target), directory) is None:
             continue

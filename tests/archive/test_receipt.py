@@ -29,6 +29,7 @@ RECEIPT = Receipt(
     version="1",
     manifest=THREE,
     left_out=("x.tmp",),
+    added=("b",),
 )
 Change = Callable[[dict[str, Any]], object]
 

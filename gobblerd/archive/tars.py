@@ -1,0 +1,86 @@
+"""The bytes of a tar file, from a plan: headers, contents, padding, end. Never seeks, never looks back.
+
+Headers are ustar where that can say it, else pax. Those of plain names are put together here, ten times
+faster than `tarfile` does it; a test compares the two.
+"""
+
+import tarfile
+from collections.abc import Callable, Iterator
+
+from gobblerd.archive.checked_files import Reading
+from gobblerd.archive.plan import Plan, Planned
+
+Done = Callable[[Planned, str], None]  # the member, and the SHA-256 of its bytes
+
+BLOCK = 512
+RECORD = 20 * BLOCK  # what a tar file's length is a multiple of
+_TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
+_NAME_MAX = 100  # bytes of a name or a link's text in a plain header
+_OCTAL_MAX = 0o77777777777  # 8 GiB: the largest number in a plain header
+_AFTER_TYPE = b"ustar\x0000" + bytes(247)
+_BEFORE_SIZE = b"0000000\0" * 2
+
+
+def info_of(member: Planned) -> tarfile.TarInfo:
+    """Return the member as `tarfile` describes one: no owner, no names but its own."""
+    info = tarfile.TarInfo(member.path)
+    info.type = _TYPES[member.kind]
+    info.size = member.size
+    info.mode = member.mode
+    info.mtime = member.mtime
+    info.linkname = member.target
+    return info
+
+
+def header(member: Planned) -> bytes:
+    """Return what comes before the member's bytes."""
+    name = member.path if member.kind != "directory" else f"{member.path}/"
+    is_plain = (
+        name.isascii()
+        and member.target.isascii()
+        and len(name) <= _NAME_MAX
+        and len(member.target) <= _NAME_MAX
+        and max(member.size, member.mtime) <= _OCTAL_MAX
+    )
+    return _plain_header(member, name) if is_plain else info_of(member).tobuf(tarfile.PAX_FORMAT)
+
+
+def _plain_header(member: Planned, name: str) -> bytes:
+    start = b"".join(
+        (
+            name.encode().ljust(100, b"\0"),
+            b"%07o\0" % member.mode,
+            _BEFORE_SIZE,
+            b"%011o\0%011o\0" % (member.size, member.mtime),
+        )
+    )
+    end = b"".join((_TYPES[member.kind], member.target.encode().ljust(100, b"\0"), _AFTER_TYPE))
+    return b"%b%06o\0 %b" % (start, sum(start) + sum(end) + 8 * ord(" "), end)
+
+
+def padding(size: int) -> bytes:
+    """Return what follows `size` bytes up to the next block."""
+    return bytes(-size % BLOCK)
+
+
+def tar_size(plan: Plan) -> int:
+    """Return the length of the tar file in bytes, from the plan alone."""
+    size = 2 * BLOCK + sum(len(header(each)) + each.size + (-each.size % BLOCK) for each in plan.members)
+    return size + (-size % RECORD)
+
+
+def tar_stream(plan: Plan, reading: Reading, done: Done | None = None) -> Iterator[bytes]:
+    """Yield the tar file; `done` is told of each member once its bytes were read and found right."""
+    size = 0
+    for member in plan.members:
+        before = header(member)
+        yield before
+        size += len(before) + member.size + (-member.size % BLOCK)
+        if member.kind == "file":
+            yield from reading.chunks(member.content, member.size, member.path)
+            if member.size % BLOCK:
+                yield padding(member.size)
+        if done is not None:
+            done(member, reading.sha256 if member.kind == "file" else "")
+    size += 2 * BLOCK
+    yield bytes(2 * BLOCK + (-size % RECORD))
