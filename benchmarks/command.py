@@ -41,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace, servers: Sequence[ServerCommand]) -> int:
-    size = options.image_gib * GIB if options.image_gib else round((3 + 13 * options.scale) * GIB)
+    size = round((options.image_gib or 3 + 13 * options.scale) * GIB)
     os.makedirs(options.scratch, exist_ok=True)
     with scratch(options.scratch, size, mounted=not options.no_mount) as place:
         say(f"measuring on {place.what}")

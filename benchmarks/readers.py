@@ -71,7 +71,7 @@ class GetSmall(Workload):
     name = "W11-small"
     title = "GET 2,000 x 4 KiB, 8 clients"
     by_drop = False
-    measures: ClassVar = (Measure("rate", "/s", go=5200, reach=1),)
+    measures: ClassVar = (Measure("rate", "/s", go=5200, bound=Bound.BYTES, reach=1),)
 
     def registry(self, shop: Workshop) -> str:
         return shop.material("many-small", lambda root: _write_stored(root, shop.count(2000), 4 * KIB))
@@ -96,7 +96,7 @@ class ListAll(Workload):
     name = "W12"
     title = "GET /list recursive, 100,000 files"
     by_drop = False
-    measures: ClassVar = (Measure("list", go=0.13, reach=1.5),)
+    measures: ClassVar = (Measure("list", go=0.13, bound=Bound.BYTES, reach=1.5),)
 
     def registry(self, shop: Workshop) -> str:
         files = shop.count(100_000)

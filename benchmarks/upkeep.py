@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from benchmarks.asking import require
 from benchmarks.registries import FILE_BYTES, write_json, write_linked, write_versions
-from benchmarks.workload import Figures, Limit, Measure, Run, Workload, Workshop
+from benchmarks.workload import Bound, Figures, Limit, Measure, Run, Workload, Workshop
 
 _PROJECT = "bench"
 _FILES = 50  # in each version
@@ -60,9 +60,9 @@ class RefreshSmall(_Refresh):
     title = "refresh_usage over 2,000 versions x 50 files"
     versions = 2000
     measures: ClassVar = (
-        Measure("first", go=0.14, reach=4),
-        Measure("unchanged", go=0.14),
-        Measure("one changed", go=0.14),
+        Measure("first", go=0.14, bound=Bound.BYTES, reach=4),
+        Measure("unchanged", go=0.14, bound=Bound.BYTES),
+        Measure("one changed", go=0.14, bound=Bound.BYTES),
     )
 
 
@@ -71,16 +71,16 @@ class RefreshLarge(_Refresh):
     title = "refresh_usage over 20,000 versions x 50 files"
     versions = 20_000
     measures: ClassVar = (
-        Measure("first", go=1.34, reach=6),
-        Measure("unchanged", go=1.34),
-        Measure("one changed", go=1.34),
+        Measure("first", go=1.34, bound=Bound.BYTES, reach=6),
+        Measure("unchanged", go=1.34, bound=Bound.BYTES),
+        Measure("one changed", go=1.34, bound=Bound.BYTES),
     )
 
 
 class Reroute(Workload):
     name = "W10"
     title = "reroute dry run, 2,000 versions, 1,990 changes"
-    measures: ClassVar = (Measure("dry run", go=0.10, reach=3),)
+    measures: ClassVar = (Measure("dry run", go=0.10, bound=Bound.BYTES, reach=3),)
     _DOOMED = 10
     _FILES = 10
 

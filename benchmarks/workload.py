@@ -21,8 +21,8 @@ _LEAST = 1e-9  # what is divided by where nothing could be measured
 class Bound(StrEnum):
     """What a figure of the Go service is scaled by on another machine."""
 
-    BYTES = "md5sum"  # of 1 GiB
-    FILES = "cp -r"  # of 10,000 files of 4 KiB
+    BYTES = "md5sum"  # of 1 GiB: bytes and computing
+    FILES = "cp -r"  # of 10,000 files of 4 KiB: making files
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class RefreshUsage(Action):
     def perform(self, context: Context) -> Outcome:
         """Read the manifests unlocked, and under the lock only those that changed meanwhile."""
         place = Address(self.project)
-        count = UsageCount(context.registry.metadata, place)
+        count = UsageCount(context.registry.metadata, place, context.registry.counted)
         with contextlib.suppress(Fault, OSError):  # what fails or goes away is judged under the lock
             count.total()
         with context.changing(place) as project:

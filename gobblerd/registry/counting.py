@@ -1,37 +1,88 @@
-"""Counting a project's bytes, reading again only the manifests that changed since the last count."""
+"""Counting a project's bytes, reading again only the manifests that changed since the last count.
 
-import os
+What a manifest adds up to is remembered with its stamp, and counts only while the file on disk has that
+stamp. `Counted` keeps it from one request to the next, in memory: a cache on disk would have to be believed
+after a restore from backup and by other versions of this program, to save one reading after each start.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 from gobblerd.domain.names import Address
-from gobblerd.registry import layout
+from gobblerd.registry import documents
+from gobblerd.registry.manifests import ManifestStamp, manifests_below, read_stamped, stamp_at
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import Stamp
+
+KEPT_MOST = 50_000  # versions, some 300 bytes each
+_SETTLED_NS = 1_000_000_000  # what changed less than so long ago may change again and keep its times
+
+_Known = Mapping[str, tuple[ManifestStamp | None, int]]  # by the manifest's path: its stamp, and the bytes
+_NOTHING: _Known = {}
+
+
+class Counted:
+    """What was counted last in each project; the least recently counted ones go first. Thread-safe.
+
+    `now` is the file server's time in nanoseconds.
+    """
+
+    def __init__(self, now: Callable[[], int], most: int = KEPT_MOST) -> None:
+        self._now = now
+        self._most = most
+        self._lock = threading.Lock()
+        self._projects: OrderedDict[str, _Known] = OrderedDict()
+        self._versions = 0
+
+    def of(self, project: str) -> _Known:
+        """Return what is known of a project."""
+        with self._lock:
+            return self._projects.get(project, _NOTHING)
+
+    def keep(self, project: str, known: _Known) -> None:
+        """Remember what was counted now, but for manifests so new that a change could go unnoticed."""
+        try:
+            before = self._now() - _SETTLED_NS
+        except OSError:  # no clock, no memory
+            before = 0
+        settled = {path: seen for path, seen in known.items() if seen[0] is not None and seen[0][-1] < before}
+        with self._lock:
+            self._versions -= len(self._projects.pop(project, _NOTHING))
+            if len(settled) > self._most:
+                return
+            self._projects[project] = settled
+            self._versions += len(settled)
+            while self._versions > self._most:
+                _, oldest = self._projects.popitem(last=False)
+                self._versions -= len(oldest)
 
 
 class UsageCount:
     """The usage of one project, by its manifests; `total` may be called again and again."""
 
-    def __init__(self, metadata: Metadata, project: Address) -> None:
+    def __init__(self, metadata: Metadata, project: Address, counted: Counted | None = None) -> None:
         self._metadata = metadata
         self._project = project
-        self._known: dict[Address, tuple[Stamp, int]] = {}
+        self._counted = counted
+        self._known = counted.of(project.project) if counted else _NOTHING
 
     def total(self) -> int:
         """Return the bytes of all versions; Fault names a manifest that cannot be read."""
-        known: dict[Address, tuple[Stamp, int]] = {}
-        for version in self._metadata.versions_below(self._project):
-            stamp = self._stamp(version)
-            before = self._known.get(version)
-            if before is not None and before[0] == stamp:
-                known[version] = before
-            else:
-                known[version] = (stamp, self._metadata.stored_bytes(version))
+        before, known = self._known, {}
+        children = self._metadata.children
+        for version, path in manifests_below(self._metadata.root, [self._project], children):
+            seen = before.get(path)
+            if seen is None or seen[0] is None or seen[0] != stamp_at(path):
+                seen = self._read(version, path)
+            known[path] = seen
         self._known = known
-        return sum(size for _, size in known.values())
+        if self._counted is not None:
+            self._counted.keep(self._project.project, known)
+        return sum([size for _, size in known.values()])
 
-    def _stamp(self, version: Address) -> Stamp:
-        path = self._metadata.path(layout.in_place(version, layout.MANIFEST))
+    def _read(self, version: Address, path: str) -> tuple[ManifestStamp | None, int]:
         try:
-            return Stamp.of(os.stat(path))
-        except FileNotFoundError:
-            return Stamp(0, 0, 0, 0)
+            stamp, data = read_stamped(path)
+            return stamp, documents.read_stored_bytes(data)
+        except (OSError, documents.Unreadable):
+            return None, self._metadata.stored_bytes(version)  # says what is wrong

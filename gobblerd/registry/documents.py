@@ -50,11 +50,14 @@ class _Summary(msgspec.Struct):
     on_probation: bool | None = None
 
 
-class _Size(msgspec.Struct):
+_NO_LINK = msgspec.Raw(b"null")
+
+
+class _Size(msgspec.Struct, gc=False):
     """As much of a manifest entry as usage needs."""
 
     size: int = 0
-    link: msgspec.Raw = msgspec.Raw(b"null")
+    link: msgspec.Raw = _NO_LINK
 
 
 class _Entry(msgspec.Struct):
@@ -84,8 +87,8 @@ def read_manifest(data: bytes) -> dict[str, Entry]:
 
 def read_stored_bytes(data: bytes) -> int:
     """Sum the sizes of a `..manifest`'s entries without a link, reading no more of it than that."""
-    sizes = _decoded(_SIZES, data)
-    return sum(entry.size for entry in sizes.values() if bytes(entry.link) == b"null")
+    sizes = _decoded(_SIZES, data).values()
+    return sum([entry.size for entry in sizes if entry.link is _NO_LINK or bytes(entry.link) == b"null"])
 
 
 def read_sizes(data: bytes) -> dict[str, int]:

@@ -4,7 +4,7 @@ A scan needs no lock: it keeps each manifest's stamp, and `refresh` reads again 
 a manifest only the links that lose something are kept in memory.
 """
 
-import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -15,12 +15,8 @@ from gobblerd.domain.links import Doomed, is_proper
 from gobblerd.domain.manifest import FileAddress, Link
 from gobblerd.domain.names import ROOT, Address
 from gobblerd.registry import layout
+from gobblerd.registry.manifests import ManifestStamp, manifests_below, read_stamped, stamp_at
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import Stamp
-from gobblerd.registry.tree import stamp_at
-from gobblerd.storage.files import opened, read_all
-
-_READ = os.O_RDONLY | os.O_CLOEXEC
 
 
 class LinkEntry(msgspec.Struct, frozen=True, gc=False):
@@ -35,12 +31,13 @@ _DECODER = msgspec.json.Decoder(dict[str, LinkEntry])
 _NONE: _Entries = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
     """One version: its manifest's stamp, and its entries whose links lose something."""
 
-    stamp: Stamp | None
-    entries: _Entries = field(default_factory=dict)
+    version: Address
+    stamp: ManifestStamp | None
+    entries: _Entries = field(default_factory=lambda: _NONE)
     flaw: str = ""  # why the manifest cannot be read
 
 
@@ -50,35 +47,41 @@ class LinkScan:
     def __init__(self, metadata: Metadata, doomed: Doomed) -> None:
         self._metadata = metadata
         self._doomed = doomed
-        self._seen: dict[Address, _Seen] = {}
+        self._seen: dict[str, _Seen] = {}  # by the manifest's path
         # A manifest without any escape spells every name as it is.
-        self._spelled = [f'"{project}"'.encode() for project in sorted(doomed.projects)]
+        spelled = (f'"{project}"'.encode() for project in sorted(doomed.projects))
+        self._mention = re.compile(b"|".join(map(re.escape, spelled)) or rb"(?!)")
 
     def refresh(self) -> bool:
         """Look at every version; tell whether any manifest came, went or changed since the last look."""
         before = self._seen
-        self._seen = {version: self._look(version, before.get(version)) for version in self._versions()}
+        found = manifests_below(self._metadata.root, self._children(ROOT), self._children)
+        self._seen = {path: self._look(version, path, before.get(path)) for version, path in found}
         if self._seen.keys() != before.keys():
             return True
-        return any(seen is not before[version] for version, seen in self._seen.items())
+        return any(seen is not before[path] for path, seen in self._seen.items())
 
-    def stamp(self, version: Address) -> Stamp | None:
+    def stamp(self, version: Address) -> ManifestStamp | None:
         """Return the stamp of a version's manifest as it was last looked at."""
-        seen = self._seen.get(version)
+        seen = self._seen.get(self.path(version))
         return seen.stamp if seen else None
+
+    def path(self, version: Address | FileAddress) -> str:
+        """Return the absolute path of a version's manifest."""
+        return f"{self._metadata.root}/{version.project}/{version.asset}/{version.version}/{layout.MANIFEST}"
 
     def affected(self) -> Iterator[tuple[FileAddress, Link, int]]:
         """Yield the links of living versions that lose their parent or ancestor, and their sizes."""
-        for version, seen in self._seen.items():
+        for seen in self._seen.values():
             for path, entry in seen.entries.items():
                 if entry.link is not None:
-                    yield FileAddress.of(version, path), entry.link, entry.size or 0
+                    yield FileAddress.of(seen.version, path), entry.link, entry.size or 0
 
     def require_readable(self) -> None:
         """Raise Fault for a manifest that cannot be read: nobody knows where its links go."""
-        for version, seen in self._seen.items():
+        for seen in self._seen.values():
             if seen.flaw:
-                path = layout.in_place(version, layout.MANIFEST)
+                path = layout.in_place(seen.version, layout.MANIFEST)
                 raise Fault("{path} cannot be read: {error}", path=path, error=seen.flaw)
 
     def look_up(self, files: set[FileAddress]) -> dict[FileAddress, Link | None]:
@@ -86,7 +89,7 @@ class LinkScan:
         found: dict[FileAddress, Link | None] = {}
         elsewhere: dict[Address, list[FileAddress]] = {}
         for file in files:
-            seen = self._seen.get(file.place)
+            seen = self._seen.get(self.path(file))
             if seen is not None and file.path in seen.entries:
                 found[file] = seen.entries[file.path].link
             elif seen is not None and is_proper(file):
@@ -106,53 +109,43 @@ class LinkScan:
 
     # -- looking ---------------------------------------------------------------------------------------
 
-    def _versions(self) -> Iterator[Address]:
-        for project in self._children(ROOT):
-            for asset in self._children(project):
-                yield from self._children(asset)
-
     def _children(self, place: Address) -> list[Address]:
         try:
             return self._metadata.children(place)
         except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
             return []
 
-    def _look(self, version: Address, before: _Seen | None) -> _Seen:
-        path = f"{self._metadata.root}/{version}/{layout.MANIFEST}"
+    def _look(self, version: Address, path: str, before: _Seen | None) -> _Seen:
         if version in self._doomed:  # changes no more, but may be passed by chains
-            return _same(before, _Seen(stamp_at(path)))
-        if before is not None and before.stamp is not None and before.stamp == stamp_at(path):
+            return _same(before, _Seen(version, stamp_at(path)))
+        if before is None:
+            return self._read(version, path)
+        if before.stamp is not None and before.stamp == stamp_at(path):
             return before
-        return _same(before, self._read(path))
+        return _same(before, self._read(version, path))
 
-    def _read(self, path: str) -> _Seen:
+    def _read(self, version: Address, path: str) -> _Seen:
         try:
-            with opened(path, _READ) as fd:
-                status = os.fstat(fd)
-                data = read_all(fd, status.st_size)
+            stamp, data = read_stamped(path)
         except FileNotFoundError:
-            return _Seen(None, flaw="it is missing")
+            return _Seen(version, None, flaw="it is missing")
         except OSError as error:
-            return _Seen(None, flaw=error.strerror or "unknown")
-        stamp = Stamp.of(status)
+            return _Seen(version, None, flaw=error.strerror or "unknown")
         try:
-            return _Seen(stamp, self._losing(data))
+            return _Seen(version, stamp, self._losing(data))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _Seen(stamp, flaw=str(error))
+            return _Seen(version, stamp, flaw=str(error))
 
     def _losing(self, data: bytes) -> _Entries:
         """Return the entries whose links lose something; most manifests are known not to have any unparsed.
 
         One that was cut short or never written is parsed, and so found out.
         """
-        is_plain = data.endswith((b"}", b"}\n")) and b"\\" not in data
-        if is_plain and not any(name in data for name in self._spelled):
+        if not self._mention.search(data) and b"\\" not in data and data.endswith((b"}", b"}\n")):
             return _NONE
-        return {
-            path: entry
-            for path, entry in _DECODER.decode(data).items()
-            if entry.link is not None and self._doomed.takes(entry.link)
-        }
+        takes = self._doomed.takes
+        linked = [item for item in _DECODER.decode(data).items() if item[1].link is not None]
+        return {path: entry for path, entry in linked if entry.link is not None and takes(entry.link)}
 
 
 def _same(before: _Seen | None, now: _Seen) -> _Seen:

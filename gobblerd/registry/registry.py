@@ -18,6 +18,7 @@ from gobblerd.domain.names import ROOT, Address, check_name
 from gobblerd.domain.permissions import NOBODY, Rights
 from gobblerd.registry import layout
 from gobblerd.registry.apply import sync_touched
+from gobblerd.registry.counting import Counted
 from gobblerd.registry.locks import (
     Held,
     Ladder,
@@ -62,6 +63,7 @@ class Registry:
         self.locks = LockTable(root, lock_timeout, lock_waited)
         probe = layout.join(root, layout.STATE, f"clock-{staging or 'jobs'}")
         self.clock = FileClock(probe, ready=lambda: make_transactions(root))
+        self.counted = Counted(self.clock.now)
         self.recovery = Recovery(self.disk, self.locks, staging)
         self._require_marker = require_marker
         self._probe = RenameProbe(root, staging)

@@ -22,12 +22,12 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import copy_file
 from gobblerd.registry.linkscan import LinkScan
+from gobblerd.registry.manifests import ManifestStamp, stamp_at
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
-from gobblerd.registry.source import Reader, Stamp, opened_for
+from gobblerd.registry.source import Reader, opened_for
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases, link_text
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.tree import stamp_at
 from gobblerd.storage.files import (
     READ_DIRECTORY,
     Durability,
@@ -71,7 +71,7 @@ class Reroute:
         self._registry = aliases(metadata.root)
         self._progress = progress
         self._scan = LinkScan(metadata, doomed)
-        self._staged: dict[Address, Stamp | None] = {}  # manifests as they were rewritten
+        self._staged: dict[Address, ManifestStamp | None] = {}  # manifests as they were rewritten
         self.changes: tuple[Change, ...] = ()
 
     # -- planning --------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Reroute:
 
     def read_manifest(self, version: Address) -> dict[str, Entry]:
         """Read the manifest that is to be rewritten, and note its stamp."""
-        self._staged[version] = stamp_at(self._metadata.path(layout.in_place(version, layout.MANIFEST)))
+        self._staged[version] = stamp_at(self._scan.path(version))
         return self._metadata.manifest(version)
 
     def read_checksums(self, version: Address) -> dict[str, str]:

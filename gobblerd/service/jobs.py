@@ -125,7 +125,7 @@ class Jobs:
 
     def _refresh_usage(self, project: Address) -> Difference | None:
         """Return what the stored usage was, and what is right, where they differ."""
-        count = UsageCount(self._metadata, project)
+        count = UsageCount(self._metadata, project, self._registry.counted)
         if count.total() == self._metadata.usage(project.project).total:
             return None
         with self._changing(project) as place:

@@ -1,0 +1,52 @@
+"""Every `..manifest` below a place, found and read with as few system calls as that takes.
+
+For whoever goes over all manifests of a project or of the registry, looks at many and parses few. A stamp
+tells whether a file is still the one that was read: as a plain tuple, since a million are compared.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from gobblerd.domain.names import Address
+from gobblerd.registry import layout
+from gobblerd.storage.files import read_all
+
+ManifestStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+def manifests_below(
+    root: str, projects: Iterable[Address], children: Callable[[Address], Iterable[Address]]
+) -> Iterator[tuple[Address, str]]:
+    """Yield each version of some projects with the absolute path of its manifest, which may be missing."""
+    for project in projects:
+        for asset in children(project):
+            top = f"{root}/{asset.project}/{asset.asset}/"
+            for version in children(asset):
+                yield version, f"{top}{version.version}/{layout.MANIFEST}"
+
+
+def stamp_of(status: os.stat_result) -> ManifestStamp:
+    """Take the stamp from a stat result."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamp_at(path: str) -> ManifestStamp | None:
+    """Return the stamp of the file at an absolute path, None where there is none."""
+    try:
+        return stamp_of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_stamped(path: str) -> tuple[ManifestStamp, bytes]:
+    """Read a file, and take its stamp first: one that changes meanwhile has another one afterwards."""
+    fd = os.open(path, _READ)
+    try:
+        status = os.fstat(fd)
+        data = os.read(fd, status.st_size + 1)
+        if len(data) != status.st_size:  # growing, or larger than one read may be
+            data += read_all(fd, status.st_size)
+    finally:
+        os.close(fd)
+    return stamp_of(status), data

@@ -1,0 +1,52 @@
+"""Manifests are found and read as they are on disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.registries import Book
+
+from gobblerd.domain.names import ROOT, Address
+from gobblerd.registry import manifests
+from gobblerd.registry.manifests import manifests_below, read_stamped, stamp_at
+from gobblerd.registry.metadata import Metadata
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    book = Book(str(tmp_path))
+    for place in ("p/a/1", "p/a/2", "p/b/1", "q/a/1"):
+        book.version(place, {"f": place.encode()})
+    return str(tmp_path)
+
+
+def test_every_version_is_found_with_the_path_of_its_manifest(root: str) -> None:
+    os.unlink(f"{root}/p/a/2/..manifest")  # whether it is there is the caller's business
+    metadata = Metadata(root)
+    found = dict(manifests_below(root, metadata.children(ROOT), metadata.children))
+    assert found == {
+        Address(*place.split("/")): f"{root}/{place}/..manifest"
+        for place in ("p/a/1", "p/a/2", "p/b/1", "q/a/1")
+    }
+    assert [str(v) for v, _ in manifests_below(root, [Address("q")], metadata.children)] == ["q/a/1"]
+
+
+def test_bytes_come_with_the_stamp_that_the_file_has(root: str) -> None:
+    path = f"{root}/p/a/1/..manifest"
+    stamp, data = read_stamped(path)
+    assert data == Path(path).read_bytes()
+    assert stamp == stamp_at(path)
+    os.utime(path)
+    assert stamp != stamp_at(path)
+
+
+def test_no_file_has_no_stamp(root: str) -> None:
+    assert stamp_at(f"{root}/p/a/1/nothing") is None
+    assert stamp_at(f"{root}/p/a/1/..manifest/nothing") is None
+
+
+def test_a_short_read_is_continued(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read returns 2 GiB at the most, and a file may grow."""
+    path = f"{root}/p/a/1/..manifest"
+    monkeypatch.setattr(manifests.os, "read", lambda fd, _count, real=os.read: real(fd, 3))
+    assert read_stamped(path)[1] == Path(path).read_bytes()
