@@ -19,9 +19,17 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.checksums import tree_checksum as tree_checksum
     from gobblerd.archive.create import Created as Created
     from gobblerd.archive.create import create_archive as create_archive
+    from gobblerd.archive.extract import Extracted as Extracted
+    from gobblerd.archive.extract import extract_archive as extract_archive
     from gobblerd.archive.formats import FORMATS as FORMATS
     from gobblerd.archive.formats import archive_path as archive_path
     from gobblerd.archive.formats import format_of as format_of
+    from gobblerd.archive.inspect import Inspection as Inspection
+    from gobblerd.archive.inspect import inspect_archive as inspect_archive
+    from gobblerd.archive.install import Installed as Installed
+    from gobblerd.archive.install import PathReferences as PathReferences
+    from gobblerd.archive.install import install_archive as install_archive
+    from gobblerd.archive.install import path_references as path_references
     from gobblerd.archive.members import Member as Member
     from gobblerd.archive.members import flatten_path as flatten_path
     from gobblerd.archive.members import relative_path as relative_path
@@ -33,7 +41,12 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.receipt import read_receipt as read_receipt
     from gobblerd.archive.receipt import receipt_bytes as receipt_bytes
     from gobblerd.archive.receipt import receipt_path as receipt_path
+    from gobblerd.archive.refusals import Damaged as Damaged
+    from gobblerd.archive.refusals import Unsafe as Unsafe
     from gobblerd.archive.trees import tree_entries as tree_entries
+    from gobblerd.archive.verify import Problem as Problem
+    from gobblerd.archive.verify import Verified as Verified
+    from gobblerd.archive.verify import verify_archive as verify_archive
     from gobblerd.archive.version_plan import Version as Version
     from gobblerd.domain.errors import Absent as Absent
     from gobblerd.domain.errors import Exceeded as Exceeded
@@ -49,9 +62,17 @@ _PUBLIC = {
     "tree_checksum": "gobblerd.archive.checksums",
     "Created": "gobblerd.archive.create",
     "create_archive": "gobblerd.archive.create",
+    "Extracted": "gobblerd.archive.extract",
+    "extract_archive": "gobblerd.archive.extract",
     "FORMATS": "gobblerd.archive.formats",
     "archive_path": "gobblerd.archive.formats",
     "format_of": "gobblerd.archive.formats",
+    "Inspection": "gobblerd.archive.inspect",
+    "inspect_archive": "gobblerd.archive.inspect",
+    "Installed": "gobblerd.archive.install",
+    "PathReferences": "gobblerd.archive.install",
+    "install_archive": "gobblerd.archive.install",
+    "path_references": "gobblerd.archive.install",
     "Member": "gobblerd.archive.members",
     "flatten_path": "gobblerd.archive.members",
     "relative_path": "gobblerd.archive.members",
@@ -63,7 +84,12 @@ _PUBLIC = {
     "read_receipt": "gobblerd.archive.receipt",
     "receipt_bytes": "gobblerd.archive.receipt",
     "receipt_path": "gobblerd.archive.receipt",
+    "Damaged": "gobblerd.archive.refusals",
+    "Unsafe": "gobblerd.archive.refusals",
     "tree_entries": "gobblerd.archive.trees",
+    "Problem": "gobblerd.archive.verify",
+    "Verified": "gobblerd.archive.verify",
+    "verify_archive": "gobblerd.archive.verify",
     "Version": "gobblerd.archive.version_plan",
     "Absent": "gobblerd.domain.errors",
     "Exceeded": "gobblerd.domain.errors",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from gobblerd.archive.members import Kind, flaw_of_path
 from gobblerd.archive.refusals import unsafe
 
+_YEAR_9999 = 253_402_300_799
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -31,6 +33,11 @@ def safe_mode(mode: int) -> int:
     The owner can always read and write, so that what was extracted can be removed again.
     """
     return (mode & 0o755) | 0o600
+
+
+def safe_time(mtime: int) -> int:
+    """Return a time that any system call takes: from 1970 to the year 9999."""
+    return min(max(mtime, 0), _YEAR_9999)
 
 
 def judged_path(name: str, *, is_directory: bool = False) -> str:

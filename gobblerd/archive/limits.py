@@ -22,6 +22,11 @@ class ArchiveLimits:
     path: int = PATH_MAX_BYTES
     depth: int = DEPTH_MAX
 
+    @classmethod
+    def extracting(cls, *, allow_large: bool = False, members: int = MEMBERS) -> "ArchiveLimits":
+        """Return what is extracted or looked at; `allow_large` lifts the limit of 4 GiB."""
+        return cls(members=members, size=0 if allow_large else SIZE)
+
 
 class Amount:
     """How much of the limits is used; `add` raises Exceeded with the member that is too much."""

@@ -137,6 +137,10 @@ class Names:
         """Tell whether the path was given, and is none of a directory."""
         return self._others.get(folded(path)) == path
 
+    def directories(self) -> list[str]:
+        """Return the paths of directories, given or lain in."""
+        return list(self._seen)
+
     def tops(self) -> list[str]:
         """Return the names in which or as which everything lies."""
         return [path for path in (*self._seen, *self._others.values()) if "/" not in path]

@@ -34,8 +34,12 @@ class Namespace:
         for path in self._links:
             self._follow(path)
 
-    def _follow(self, link: str) -> None:
-        """Go where a link goes, as the kernel would below the archive's root."""
+    def end_of(self, path: str) -> str:
+        """Return the path that a path leads to: itself, unless it is a link. All links must be sound."""
+        return self._follow(path) if path in self._links else path
+
+    def _follow(self, link: str) -> str:
+        """Return where a link ends, going as the kernel would below the archive's root."""
         at = link.split("/")[:-1]
         pending = _parts(self._links[link])
         followed = 1
@@ -63,6 +67,7 @@ class Namespace:
                     member=link,
                     target=self._links[link],
                 )
+        return "/".join(at)
 
 
 def _parts(target: str) -> list[str]:

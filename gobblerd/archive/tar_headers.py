@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gobblerd.archive.judged import decoded
+from gobblerd.archive.judged import decoded, safe_time
 from gobblerd.archive.refusals import Damaged, Unsafe, unsafe
 from gobblerd.domain.errors import Plain
 
@@ -120,9 +120,9 @@ def pax_mtime(records: Records, header: Header) -> int:
     """Return a member's time of modification, whole seconds; its header's where the PAX one is none."""
     whole = records.get(b"mtime", b"").partition(b".")[0]
     try:
-        return int(whole) if len(whole) < 20 else header.mtime  # noqa: PLR2004 - digits of 2**64
+        return safe_time(int(whole) if len(whole) < 20 else header.mtime)  # noqa: PLR2004 - digits of 2**64
     except ValueError:
-        return header.mtime
+        return safe_time(header.mtime)
 
 
 def refuse_sparse(records: Records, name: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gobblerd.archive.bytestream import ByteStream, Ended
+from gobblerd.archive.judged import safe_time
 from gobblerd.archive.refusals import Damaged, unsafe
 from gobblerd.archive.source import CHUNK, ArchiveFile
 
@@ -209,7 +210,7 @@ def time_of(entry: Central) -> int:
     """Return when a member was modified, seconds since 1970; the time without a zone is taken as UTC."""
     for kind, data in _fields(entry.extra, entry.name):
         if kind == _TIMESTAMP and len(data) >= 5 and data[0] & 1:  # noqa: PLR2004 - flags and one time
-            return int.from_bytes(data[1:5], "little", signed=True)
+            return safe_time(int.from_bytes(data[1:5], "little", signed=True))
     time, date = entry.when
     day = ((date >> 9) + 1980, date >> 5 & 15, date & 31)
     moment = (*day, time >> 11, time >> 5 & 63, (time & 31) * 2)
