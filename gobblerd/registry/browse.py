@@ -71,8 +71,8 @@ class Browser:
     """
 
     def __init__(self, root: str, whitelist: Callable[[], Sequence[str]]) -> None:
-        self._root = root
-        self._whitelist = whitelist
+        self.root = root
+        self.whitelist = whitelist
         self._listed = ListedFiles()
 
     def list(self, path: str, *, recursive: bool) -> Iterator[str]:
@@ -149,7 +149,7 @@ class Browser:
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
         try:
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise Fault("the registry cannot be read: {why}", why=Plain(error.strerror)) from error
         try:
@@ -185,7 +185,7 @@ class Browser:
         entry = self._listed.find(*_in_version(version_fd, parts), read_most=None, at_once=False)
         if entry is None or entry.link is not None:
             raise _not_followed()
-        return open_whitelisted(target, self._whitelist())
+        return open_whitelisted(target, self.whitelist())
 
     def _judged(self, fd: int, top_fd: int, path: str, parts: Parts, *, at_once: bool) -> OpenedFile:
         status = os.fstat(fd)

@@ -135,6 +135,25 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "send_archive",
+        "GET",
+        "/archive/{path}",
+        "Read a version as one archive",
+        "Its files, its `..manifest` and its `..summary` under one top directory; every link is the file "
+        "itself. The same version always gives the same bytes, those of `gobbler archive create`. Made while "
+        "it is sent: there are no ranges and there is no length; whoever gets no regular end has got a part.",
+        (Parameter("path", "path", "PROJECT/ASSET/VERSION.tar.zst"),),
+        (
+            Answer(200, "The archive.", _BYTES, "application/zstd"),
+            Answer(304, "The client's copy is the archive."),
+            Answer(400, "A name is wrong, or a file cannot be in an archive.", _ERROR),
+            Answer(404, "There is no such version.", _ERROR),
+            Answer(412, "The archive is not the one that If-Match names.", _ERROR),
+            Answer(422, "A file is not what the manifest says.", _ERROR),
+            Answer(503, "Too many archives are being sent already.", _ERROR),
+        ),
+    ),
+    Operation(
         "resolve_versions",
         "GET",
         "/resolve",

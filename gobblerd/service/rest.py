@@ -23,6 +23,7 @@ from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
 from gobblerd.registry.releases import resolve_versions
 from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
+from gobblerd.service.archives import Archives
 from gobblerd.service.fetch import fetch
 from gobblerd.service.listing import list_names
 from gobblerd.service.openapi import OPERATIONS, description
@@ -110,6 +111,7 @@ def make_app(
         health=health,
         metrics=metrics,
         pool=pool,
+        archives=Archives(browser.root, browser.whitelist, pool),
         patience=patience,
         description=description(info.name, info.version, prefix, OPERATIONS),
         page=page,
@@ -166,6 +168,7 @@ class _Api:
     health: Callable[[], list[str]]
     metrics: MetricsSource
     pool: ThreadPoolExecutor
+    archives: Archives
     patience: Patience
     description: Mapping[str, Any]
     page: Page
@@ -224,6 +227,10 @@ class _Api:
     async def fetch_file(self, request: web.Request) -> web.StreamResponse:
         """Answer with a file of the registry."""
         return await fetch(request, self.browser, self.pool, self._rest_of_path(request, "/fetch/"))
+
+    async def send_archive(self, request: web.Request) -> web.StreamResponse:
+        """Answer with a version as one archive."""
+        return await self.archives.send(request, self._rest_of_path(request, "/archive/"))
 
     async def resolve_versions(self, request: web.Request) -> web.StreamResponse:
         """Answer with the versions of an asset that an expression means."""

@@ -59,7 +59,7 @@ ASKED = [
     ("GET", "/resolve?project=p&asset=a&spec=%FF", 200),
     ("GET", "/response/request-x", 404),
     ("GET", "/none", 404),
-    ("GET", "/archive/p/a/v.tar.zst", 404),
+    ("GET", "/archive/p/a/none.tar.zst", 404),
     ("POST", "/new/request-health_check-1", 200),
     ("POST", "/new/none", 400),
     ("GET", "/new/none", 405),

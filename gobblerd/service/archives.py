@@ -1,0 +1,123 @@
+"""Sending a version as one archive, made while it is sent (spec/http.md, `GET /archive`).
+
+Each archive that is being sent holds some memory and a part of a processor, so only a few are made at once;
+whoever comes then waits, and after a while is told to come again. A client that takes nothing for a minute
+is given up, so that it does not keep others out. What turns out to be damaged in the middle ends the
+connection: nobody must take a part for the whole.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from gobblerd.domain.errors import Absent, Busy, GobblerdError, Plain
+from gobblerd.service.conditions import Validators, Verdict, judged
+from gobblerd.service.fetch import abandon
+
+if TYPE_CHECKING:
+    from gobblerd.archive.stream import ArchiveStream
+
+SUFFIX = ".tar.zst"
+AT_ONCE = 4
+_PATIENCE = 15.0  # seconds that a client waits for its turn
+_SILENCE = 60.0  # seconds in which a client must take a slice
+_SLICE = 1 << 20
+_SECOND = 1_000_000_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Archives:
+    """Makes archives of one registry's versions for the clients of one daemon."""
+
+    def __init__(self, registry: str, whitelist: Callable[[], Sequence[str]], pool: Executor) -> None:
+        self._registry = registry
+        self._whitelist = whitelist
+        self._pool = pool
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def send(self, request: web.Request, path: str) -> web.StreamResponse:
+        """Answer with the archive at `project/asset/version.tar.zst`; Absent, Invalid, Busy, ..."""
+        project, asset, version = _parts(path)
+        async with self._turn():
+            loop = asyncio.get_running_loop()
+            stream = await loop.run_in_executor(self._pool, self._open, project, asset, version)
+            try:
+                return await self._answer(request, stream)
+            finally:
+                await asyncio.shield(loop.run_in_executor(self._pool, stream.close))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            await asyncio.wait_for(self._turns.acquire(), _PATIENCE)
+        except TimeoutError:
+            raise Busy("{n} archives are being sent already: try again soon", n=AT_ONCE) from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _open(self, project: str, asset: str, version: str) -> "ArchiveStream":
+        from gobblerd.archive.stream import ArchiveStream  # noqa: PLC0415 - not needed to start to serve
+        from gobblerd.archive.version_plan import Version  # noqa: PLC0415 - as above
+
+        return ArchiveStream(Version(self._registry, project, asset, version, tuple(self._whitelist())))
+
+    async def _answer(self, request: web.Request, stream: "ArchiveStream") -> web.StreamResponse:
+        validators = Validators(stream.etag, stream.mtime * _SECOND)
+        headers = {
+            "Content-Type": "application/zstd",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(stream.name, safe='')}",
+            "ETag": f'"{stream.etag}"',
+            "Last-Modified": formatdate(stream.mtime, usegmt=True),
+            "Accept-Ranges": "none",
+            "X-Content-Type-Options": "nosniff",
+        }
+        verdict = judged(request, validators)
+        if verdict is not Verdict.SEND:
+            return web.Response(status=verdict.value, headers=headers)
+        if request.method == "HEAD":
+            return web.Response(headers=headers)
+        return await self._stream(request, stream, headers)
+
+    async def _stream(
+        self, request: web.Request, stream: "ArchiveStream", headers: dict[str, str]
+    ) -> web.StreamResponse:
+        """Send piece after piece, each read while the one before is on its way."""
+        loop = asyncio.get_running_loop()
+        response = web.StreamResponse(headers=headers)
+        piece = await loop.run_in_executor(self._pool, stream.piece)  # what is wrong at once gets its code
+        coming = None
+        try:
+            await response.prepare(request)
+            while piece:
+                coming = loop.run_in_executor(self._pool, stream.piece)
+                for at in range(0, len(piece), _SLICE):
+                    await asyncio.wait_for(response.write(piece[at : at + _SLICE]), _SILENCE)
+                piece = await coming
+            await response.write_eof()
+        except (ConnectionError, TimeoutError):
+            abandon(request)  # the client left, or takes nothing
+        except (GobblerdError, OSError) as error:
+            _log.warning("an archive broke off", path=request.path, reason=str(error))
+            abandon(request)
+        finally:
+            if coming is not None:
+                await asyncio.wait([coming])  # nobody closes the stream under a thread that reads it
+        return response
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    parts = path.split("/")
+    if len(parts) != 3 or not path.endswith(SUFFIX) or not all(parts) or parts[2] == SUFFIX:  # noqa: PLR2004
+        form = Plain(f"PROJECT/ASSET/VERSION{SUFFIX}")
+        raise Absent("there is no archive {path}: ask for {form}", path=path, form=form)
+    return parts[0], parts[1], parts[2].removesuffix(SUFFIX)
