@@ -13,6 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see; a test holds it against the table below
+    from gobblerd.archive.backends.backend import Backend as Backend
+    from gobblerd.archive.backends.cdcs import CDCSArchive as CDCSArchive
+    from gobblerd.archive.backends.choosing import get_backend as get_backend
+    from gobblerd.archive.backends.gobbler import GobblerArchive as GobblerArchive
+    from gobblerd.archive.backends.rmellipse import FileSystemArchive as FileSystemArchive
     from gobblerd.archive.checksums import TREE_ALGORITHM as TREE_ALGORITHM
     from gobblerd.archive.checksums import TreeEntry as TreeEntry
     from gobblerd.archive.checksums import file_checksum as file_checksum
@@ -33,6 +38,9 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.members import Member as Member
     from gobblerd.archive.members import flatten_path as flatten_path
     from gobblerd.archive.members import relative_path as relative_path
+    from gobblerd.archive.mirroring import Mirrored as Mirrored
+    from gobblerd.archive.mirroring import mirror as mirror
+    from gobblerd.archive.mirroring import verify_releases as verify_releases
     from gobblerd.archive.naming import Template as Template
     from gobblerd.archive.plan import Extra as Extra
     from gobblerd.archive.receipt import Options as Options
@@ -43,6 +51,9 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.receipt import receipt_path as receipt_path
     from gobblerd.archive.refusals import Damaged as Damaged
     from gobblerd.archive.refusals import Unsafe as Unsafe
+    from gobblerd.archive.releases import download_version as download_version
+    from gobblerd.archive.releases import release_record as release_record
+    from gobblerd.archive.releases import resolve_versions as resolve_versions
     from gobblerd.archive.trees import tree_entries as tree_entries
     from gobblerd.archive.verify import Problem as Problem
     from gobblerd.archive.verify import Verified as Verified
@@ -53,9 +64,17 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.domain.errors import GobblerdError as GobblerdError
     from gobblerd.domain.errors import Invalid as Invalid
     from gobblerd.domain.errors import Wrong as Wrong
+    from gobblerd.domain.release import Release as Release
+    from gobblerd.domain.release import ReleaseFile as ReleaseFile
+    from gobblerd.domain.version_spec import VersionSpec as VersionSpec
 
 # Public name -> the module that has it. One line each, sorted by module: several people add to it.
 _PUBLIC = {
+    "Backend": "gobblerd.archive.backends.backend",
+    "CDCSArchive": "gobblerd.archive.backends.cdcs",
+    "get_backend": "gobblerd.archive.backends.choosing",
+    "GobblerArchive": "gobblerd.archive.backends.gobbler",
+    "FileSystemArchive": "gobblerd.archive.backends.rmellipse",
     "TREE_ALGORITHM": "gobblerd.archive.checksums",
     "TreeEntry": "gobblerd.archive.checksums",
     "file_checksum": "gobblerd.archive.checksums",
@@ -76,6 +95,9 @@ _PUBLIC = {
     "Member": "gobblerd.archive.members",
     "flatten_path": "gobblerd.archive.members",
     "relative_path": "gobblerd.archive.members",
+    "Mirrored": "gobblerd.archive.mirroring",
+    "mirror": "gobblerd.archive.mirroring",
+    "verify_releases": "gobblerd.archive.mirroring",
     "Template": "gobblerd.archive.naming",
     "Extra": "gobblerd.archive.plan",
     "Options": "gobblerd.archive.receipt",
@@ -86,6 +108,9 @@ _PUBLIC = {
     "receipt_path": "gobblerd.archive.receipt",
     "Damaged": "gobblerd.archive.refusals",
     "Unsafe": "gobblerd.archive.refusals",
+    "download_version": "gobblerd.archive.releases",
+    "release_record": "gobblerd.archive.releases",
+    "resolve_versions": "gobblerd.archive.releases",
     "tree_entries": "gobblerd.archive.trees",
     "Problem": "gobblerd.archive.verify",
     "Verified": "gobblerd.archive.verify",
@@ -96,6 +121,9 @@ _PUBLIC = {
     "GobblerdError": "gobblerd.domain.errors",
     "Invalid": "gobblerd.domain.errors",
     "Wrong": "gobblerd.domain.errors",
+    "Release": "gobblerd.domain.release",
+    "ReleaseFile": "gobblerd.domain.release",
+    "VersionSpec": "gobblerd.domain.version_spec",
 }
 
 

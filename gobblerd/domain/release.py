@@ -125,6 +125,23 @@ def release_of(
     )
 
 
+def difference(one: Release, other: Release) -> str | None:
+    """Return how two releases differ, as far as is known: paths, sizes, and checksums that both have."""
+    ours, theirs = ({file.path: file for file in release.files} for release in (one, other))
+    if odd := ours.keys() ^ theirs.keys():
+        return f"only one of the two has {min(odd)!r}"
+    for path, file in ours.items():
+        found = theirs[path]
+        if file.size != found.size:
+            return f"{path!r} has {file.size} and {found.size} bytes"
+        pairs = ((file.md5sum, found.md5sum), (file.sha256, found.sha256))
+        if any(a and b and a != b for a, b in pairs):
+            return f"{path!r} has other contents"
+    if odd := set(one.directories) ^ set(other.directories):
+        return f"only one of the two has the empty directory {min(odd)!r}"
+    return None
+
+
 def check_paths(place: str, files: Iterable[str], directories: Iterable[str]) -> None:
     """Raise ValueError if the paths of the release at `place` cannot all be files below one directory."""
     taken: set[str] = set()

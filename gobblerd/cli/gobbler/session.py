@@ -100,6 +100,12 @@ class Session:
         self.as_json: bool = given["as_json"]
         self.timeout: float | None = given["timeout"]
 
+    @property
+    def given_staging(self) -> str | None:
+        """The staging directory if it was given as an option: for commands that know several services."""
+        staging: str | None = self._given["staging"]
+        return staging
+
     @cached_property
     def gobbler(self) -> "Gobbler":
         """The client; ValueError if the user's configuration file is wrong."""

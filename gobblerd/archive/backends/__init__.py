@@ -1,0 +1,1 @@
+"""Places that keep releases, behind one protocol (`backend.py`); `choosing.py` finds the one for a host."""
