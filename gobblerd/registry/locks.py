@@ -23,6 +23,7 @@ from enum import StrEnum
 from gobblerd.domain.errors import Busy, Plain, Stopped
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
+from gobblerd.storage.turn import stepped_aside
 
 # Users may read the registry, and whoever can open a lock file can hold it for ever: theirs it is not.
 LOCK_FILE_MODE = 0o600
@@ -93,6 +94,17 @@ def holds_exclusively(rungs: Ladder, project: str) -> bool:
     return not paths.isdisjoint({layout.LOCK, layout.join(project, layout.LOCK), usage_rung(project).path})
 
 
+class _Ticket:
+    """One thread's place in the queue of a gate."""
+
+    __slots__ = ("called", "holder", "mode")
+
+    def __init__(self, mode: Mode, holder: str) -> None:
+        self.mode = mode
+        self.holder = holder
+        self.called = threading.Event()
+
+
 class _Gate:
     """One lock between the threads of this process: first come, first served."""
 
@@ -100,12 +112,19 @@ class _Gate:
 
     def __init__(self) -> None:
         self.holders: list[tuple[Mode, str]] = []
-        self.queue: deque[tuple[Mode, object]] = deque()
+        self.queue: deque[_Ticket] = deque()
 
     def admits(self, mode: Mode) -> bool:
         return not self.holders or (
             mode is Mode.SHARED and all(held is Mode.SHARED for held, _ in self.holders)
         )
+
+    def admit_next(self) -> None:
+        """Let in those first in line who may be there together, and wake them alone."""
+        while self.queue and self.admits(self.queue[0].mode):
+            ticket = self.queue.popleft()
+            self.holders.append((ticket.mode, ticket.holder))
+            ticket.called.set()
 
 
 class Held:
@@ -143,14 +162,16 @@ class LockTable:
         self._timeout = timeout  # seconds
         self._waited = waited  # told how long each climb took
         self._gates: dict[str, _Gate] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._stopping = False
 
     def stop(self) -> None:
         """Let everybody who waits give up with Stopped."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            for gate in self._gates.values():
+                for ticket in gate.queue:
+                    ticket.called.set()
 
     def climb(self, ladder: Sequence[Rung], holder: str, timeout: float | None = None) -> Held:
         """Take all locks of the ladder, in order; `holder` says in one phrase who we are.
@@ -176,7 +197,8 @@ class LockTable:
                 raise Stopped
             if time.monotonic() >= deadline:
                 raise self._gave_up(blocked, self._foreign_holder(blocked))
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret
+            with stepped_aside():
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def extend(self, held: Held, rung: Rung) -> None:
@@ -189,7 +211,8 @@ class LockTable:
         while self._climb_once((rung,), held, held.holder, deadline) is not None:
             if time.monotonic() >= deadline:
                 raise self._gave_up(rung, self._foreign_holder(rung))
-            time.sleep(pause)
+            with stepped_aside():
+                time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def seize(self, held: Held, place: Address, staged: str) -> None:
@@ -240,33 +263,39 @@ class LockTable:
         return fd
 
     def _enter(self, rung: Rung, holder: str, deadline: float) -> None:
-        with self._changed:
-            gate = self._gates.setdefault(rung.path, _Gate())
+        with self._lock:
+            gate = self._gates.get(rung.path)
+            if gate is None:
+                gate = self._gates[rung.path] = _Gate()
             if not gate.queue and gate.admits(rung.mode):
                 gate.holders.append((rung.mode, holder))
                 return
-            ticket = (rung.mode, object())
+            ticket = _Ticket(rung.mode, holder)
             gate.queue.append(ticket)
-            while not (gate.queue[0] is ticket and gate.admits(rung.mode)):
-                late = not self._changed.wait(max(0.0, deadline - time.monotonic()))
-                if late or self._stopping:
-                    gate.queue.remove(ticket)
-                    self._changed.notify_all()
-                    holders = ", ".join(who for _, who in gate.holders) or "those before us"
-                    raise Stopped if self._stopping else self._gave_up(rung, holders)
-            gate.queue.popleft()
-            gate.holders.append((rung.mode, holder))
-            self._changed.notify_all()  # the next in line may be a reader like us
+            if self._stopping:
+                ticket.called.set()
+        with stepped_aside():
+            ticket.called.wait(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            if ticket not in gate.queue:
+                return  # let in
+            gate.queue.remove(ticket)
+            holders = ", ".join(who for _, who in gate.holders) or "those before us"
+            gate.admit_next()  # those behind us may go with those before us
+            self._forget(rung, gate)
+        raise Stopped if self._stopping else self._gave_up(rung, holders)
 
     def leave(self, rung: Rung, holder: str) -> None:
         """Give up one place at a gate (called by `Held`)."""
-        with self._changed:
+        with self._lock:
             gate = self._gates[rung.path]
             gate.holders.remove((rung.mode, holder))
-            if gate.queue:
-                self._changed.notify_all()
-            elif not gate.holders:
-                del self._gates[rung.path]
+            gate.admit_next()
+            self._forget(rung, gate)
+
+    def _forget(self, rung: Rung, gate: _Gate) -> None:
+        if not gate.holders and not gate.queue:
+            del self._gates[rung.path]
 
     def _gave_up(self, rung: Rung, by: str) -> Busy:
         place = rung.path.rpartition("/")[0] or "the registry"

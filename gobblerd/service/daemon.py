@@ -45,11 +45,12 @@ from gobblerd.service.settings import ConfigError
 from gobblerd.service.shares import Shares
 from gobblerd.service.status import STATUS_INTERVAL, Serving, Watching, status_document, write_status
 from gobblerd.service.vitals import Vitals
-from gobblerd.service.workers import Workers
+from gobblerd.service.workers import Posts, Workers
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
 from gobblerd.staging.spool import Spool
 from gobblerd.staging.watcher import Watcher
+from gobblerd.storage.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,7 @@ def spool_limits_of(config: Config) -> SpoolLimits:
         post_expiry=config.post_expiry,
         max_queued=config.max_queued,
         max_queued_per_user=config.max_queued_per_user,
+        short_slots=config.short_workers,
         long_slots=config.long_workers,
     )
 
@@ -145,7 +147,7 @@ class Daemon:
             self._registry, self._staging, self._spool, actions, lambda: self._rules, self._metrics.taken
         )
         self._workers = Workers(
-            self._spool, self._dispatcher, short=config.short_workers, long=config.long_workers
+            self._spool, self._dispatcher, Turn(), short=config.short_workers, long=config.long_workers
         )
         self._watcher = Watcher(self._staging, self._spool, self._watch_settings)
         self._jobs = Jobs(self._registry, self._staging, self._spool, lambda: self._config)
@@ -194,7 +196,13 @@ class Daemon:
         prefix = self._config.prefix
         page = make_page(self._browser, self._config.registry, self._document, prefix)
         app = make_app(
-            self._spool, self._browser, info, prefix, self._vitals.problems, page, self._metrics.text
+            Posts(self._spool, self._workers),
+            self._browser,
+            info,
+            prefix,
+            self._vitals.problems,
+            page,
+            self._metrics.text,
         )
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False

@@ -1,25 +1,39 @@
 """The threads that perform claims: a few for short actions, slots of their own for long ones.
 
-Few handler threads are faster than many in one interpreter (design/performance.md); the numbers are
-settings, since on a network filesystem one stalled call must not stall the rest.
+Few handler threads are faster than many in one interpreter (design/performance.md), so they take turns
+(storage/turn.py); the numbers are settings, since on a network filesystem one stalled call must not stall
+the rest. A short request that is POSTed is performed by the thread that looked at its file.
 """
 
 import threading
 
 import structlog
 
+from gobblerd.domain.messages import Claim
 from gobblerd.service.dispatch import Dispatcher
+from gobblerd.staging.ledger import Waiter
 from gobblerd.staging.spool import Lane, Spool
+from gobblerd.storage.turn import Turn
 
 log = structlog.get_logger(__name__)
+
+
+class Posts:
+    """What the REST API needs: posting by way of the workers, and asking the spool."""
+
+    def __init__(self, spool: Spool, workers: "Workers") -> None:
+        self.post = workers.post
+        self.response = spool.response
+        self.progress = spool.progress
 
 
 class Workers:
     """All worker threads of a daemon."""
 
-    def __init__(self, spool: Spool, dispatcher: Dispatcher, *, short: int, long: int) -> None:
+    def __init__(self, spool: Spool, dispatcher: Dispatcher, turn: Turn, *, short: int, long: int) -> None:
         self._spool = spool
         self._dispatcher = dispatcher
+        self._turn = turn
         lanes = [Lane.SHORT] * short + [Lane.LONG] * long
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"{lane}-{number}", daemon=True)
@@ -42,9 +56,29 @@ class Workers:
         """Tell whether every thread still works."""
         return all(thread.is_alive() for thread in self._threads)
 
+    def post(self, name: str) -> Waiter | None:
+        """Take up a POSTed request as `Spool.post` does, and perform it here if it is short and may go now.
+
+        Whose turn comes before goes before: until it is answered, this thread performs what is next.
+        """
+        with self._turn.taken():
+            waiter = self._spool.post(name, helping=True)
+            while waiter is not None and not waiter.done():
+                claim = self._spool.take_now(Lane.SHORT, just_seen=name)
+                if claim is None:
+                    break
+                self._run(claim)
+        return waiter
+
     def _work(self, lane: Lane) -> None:
-        while (claim := self._spool.take(lane)) is not None:
-            try:
-                self._dispatcher.run(claim)
-            except Exception:  # a worker must survive whatever one request does to it
-                log.exception("a request could not be answered", request=claim.name)
+        while self._spool.wait(lane):
+            with self._turn.taken():
+                claim = self._spool.take_now(lane)
+                if claim is not None:
+                    self._run(claim)
+
+    def _run(self, claim: Claim) -> None:
+        try:
+            self._dispatcher.run(claim)
+        except Exception:  # a worker must survive whatever one request does to it
+            log.exception("a request could not be answered", request=claim.name)

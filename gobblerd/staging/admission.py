@@ -54,8 +54,12 @@ class Admission:
         self.listed: Listed = frozenset()
         self.overflow: set[int] = set()
 
-    def admit(self, look: Look, hint: Hint, waiters: list[Waiter], known: Known) -> bool:
+    def admit(
+        self, look: Look, hint: Hint, waiters: list[Waiter], known: Known, *, helped: bool = False
+    ) -> bool:
         """Decide about what was found; `known` is what was known of the name before it was looked at.
+
+        `helped`: the caller performs what is short next, so that no worker need be woken for it.
 
         False, and nothing is decided, if the name was answered meanwhile: what was seen may be an older
         file than the one that was executed. Then look again.
@@ -72,6 +76,9 @@ class Admission:
             else:
                 assert isinstance(look, Found | Refusal)
                 self._arrived(look, waiters, after)
+                self._ledger.wake(Lane.LONG)
+                if not helped:
+                    self._ledger.wake(Lane.SHORT)
         return True
 
     def known(self, name: str, waiting: Waiting | None = None) -> Known:
@@ -94,15 +101,18 @@ class Admission:
 
     def may_go(self) -> Callable[[Entry], bool]:
         """Return what tells whether an entry may be handed out now."""
-        ledger, slots = self._ledger, self._limits().long_slots
-        held = Counter(
-            entry.uid for entry in ledger.running.values() if entry.taken and entry.lane is Lane.LONG
-        )
+        ledger, limits = self._ledger, self._limits()
+        slots = limits.long_slots
+        taken = [entry for entry in ledger.running.values() if entry.taken]
+        held = Counter(entry.uid for entry in taken if entry.lane is Lane.LONG)
+        short_free = sum(entry.lane is Lane.SHORT for entry in taken) < limits.short_slots
 
         def may(entry: Entry) -> bool:
             if entry.name in ledger.running:
                 return False
-            return entry.lane is Lane.SHORT or slots <= 1 or held[entry.uid] < slots - 1
+            if entry.lane is Lane.SHORT:
+                return short_free
+            return slots <= 1 or held[entry.uid] < slots - 1
 
         return may
 
@@ -188,7 +198,6 @@ class Admission:
             return
         ledger.queue.put(entry)
         ledger.index.see(look.identity, look.handle, time.monotonic())
-        ledger.changed.notify_all()
 
     def _wait(
         self, look: Unsettled, hint: Hint, waiters: list[Waiter], before: Waiting | None, after: After

@@ -73,7 +73,7 @@ class Ledger:
         self._staging = staging
         self._answered = answered
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)  # something to take, or a name came free
+        self._work = {lane: threading.Condition(self.lock) for lane in Lane}  # something to take
         self.tick = threading.Condition(self.lock)  # for the thread that looks again
         self.queue = FairQueue()
         self.running: dict[str, Entry] = {}
@@ -106,6 +106,25 @@ class Ledger:
             waiters=list(waiters),
             handle=look.handle,
         )
+
+    def await_work(self, lane: Lane) -> None:
+        """Wait, the lock released meanwhile, until there may be something to take in a lane."""
+        self._work[lane].wait()
+
+    def wake(self, lane: Lane) -> None:
+        """Have one of those who wait look, if there is something to take."""
+        if self.queue.count(lane):
+            self._work[lane].notify()
+
+    def wake_all(self) -> None:
+        """Have everybody who waits look: the time has come to begin, or to end."""
+        for work in self._work.values():
+            work.notify_all()
+
+    def freed(self) -> None:
+        """Have one of each lane look, where there is something: a name or a slot has come free."""
+        for lane in Lane:
+            self.wake(lane)
 
     def join(self, entry: Entry, waiters: list[Waiter], after: After) -> None:
         """Let these wait for the entry's response as well."""
@@ -209,7 +228,7 @@ class Ledger:
                 after.append(partial(self._answered, entry.action, response.code, now - entry.since))
             waiters, entry.waiters = entry.waiters, []
             after.append(partial(tell, waiters, response))
-            self.changed.notify_all()
+            self.freed()
             self.turn_away(self.queue.get(entry.name), after)
 
     @contextlib.contextmanager
@@ -250,7 +269,7 @@ class Ledger:
             self.queue.remove(entry)
         if self.running.get(entry.name) is entry:
             del self.running[entry.name]
-        self.changed.notify_all()
+        self.freed()
 
     def turn_away(self, queued: Entry | None, after: After) -> None:
         """While draining, answer 503 to a queued entry that a POST waits for, unless its name is running."""

@@ -51,11 +51,14 @@ class _Ring:
 
     def __init__(self) -> None:
         self.users: dict[int, dict[str, Entry]] = {}
+        self.size = 0
 
     def put(self, entry: Entry) -> None:
+        self.size += 1
         self.users.setdefault(entry.uid, {})[entry.name] = entry
 
     def remove(self, entry: Entry) -> None:
+        self.size -= 1
         mine = self.users[entry.uid]
         del mine[entry.name]
         if not mine:
@@ -106,7 +109,12 @@ class FairQueue:
 
     def count(self, lane: Lane) -> int:
         """Count the entries waiting in a lane."""
-        return sum(1 for entry in self._entries.values() if entry.lane is lane)
+        return sum(self._rings[lane, first].size for first in (True, False))
+
+    def has(self, lane: Lane, may: Callable[[Entry], bool]) -> bool:
+        """Tell whether an entry waits in a lane that `may` go."""
+        rings = (self._rings[lane, first] for first in (True, False))
+        return any(may(entry) for ring in rings for mine in ring.users.values() for entry in mine.values())
 
     def put(self, entry: Entry) -> None:
         """Let `entry` wait for its turn."""

@@ -19,6 +19,7 @@ class SpoolLimits:
     post_expiry: float = 60.0
     max_queued: int = 10_000  # of ordinary users; administrators have as many again
     max_queued_per_user: int = 1_000
+    short_slots: int = 1000  # short requests performed at once; others wait
     long_slots: int = 2  # one user never holds all of them
 
 

@@ -91,7 +91,7 @@ class Spool:
             time.sleep(_LOADING_PAUSE)
         with self._lock:
             self._ready = True
-            self._ledger.changed.notify_all()
+            self._ledger.wake_all()
         self._sweep()  # what was dropped before we came is queued before a POST can be too late for it
         with self._lock:
             self._open = True
@@ -127,7 +127,7 @@ class Spool:
         """Hand out no more; what a POST waits for is answered 503, with its file, the rest stays."""
         with self._ledger.changing() as after:
             self._ledger.draining = True
-            self._ledger.changed.notify_all()
+            self._ledger.wake_all()
             for entry in self._ledger.queue.entries():
                 self._ledger.turn_away(entry, after)
             waiting = self._ledger.settling.with_waiters()
@@ -146,7 +146,7 @@ class Spool:
         with self._lock:
             self._stopped = self._ledger.draining = True
             self._ledger.tick.notify_all()
-            self._ledger.changed.notify_all()
+            self._ledger.wake_all()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=5)
@@ -164,10 +164,11 @@ class Spool:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
         self._look(name, hint, [])
 
-    def post(self, name: str) -> Waiter | None:
+    def post(self, name: str, *, helping: bool = False) -> Waiter | None:
         """Start, join or repeat a request; the future gets its response. None: no such file (yet).
 
-        Reads the file in the caller's thread. Raises Wrong for a name that no request file has.
+        Reads the file in the caller's thread. Raises Wrong for a name that no request file has. `helping`:
+        the caller calls `take_now` next, so that no worker need be woken for a short request.
         """
         check_request_name(name)
         waiter = new_waiter()
@@ -178,10 +179,11 @@ class Spool:
                 if not self._open:
                     self._early.append((name, waiter))
                     return waiter
-        return waiter if self._posted(name, waiter) else None
+        return waiter if self._posted(name, waiter, helping=helping) else None
 
-    def _posted(self, name: str, waiter: Waiter) -> bool:
-        return self._look(name, Hint.POSTED, [waiter]) or self._posted_without_file(name, waiter)
+    def _posted(self, name: str, waiter: Waiter, *, helping: bool = False) -> bool:
+        looked = self._look(name, Hint.POSTED, [waiter], helped=helping)
+        return looked or self._posted_without_file(name, waiter)
 
     def _posted_without_file(self, name: str, waiter: Waiter) -> bool:
         """Join what is known by that name, though its file is gone; False if nothing is."""
@@ -195,7 +197,15 @@ class Spool:
             tell([waiter], recorded)
         return recorded is not None
 
-    def _look(self, name: str, hint: Hint, waiters: list[Waiter], waiting: Waiting | None = None) -> bool:
+    def _look(
+        self,
+        name: str,
+        hint: Hint,
+        waiters: list[Waiter],
+        waiting: Waiting | None = None,
+        *,
+        helped: bool = False,
+    ) -> bool:
         """Look at a file, and have it decided what becomes of it; False if a POST finds none."""
         try:
             admitted = False
@@ -204,7 +214,7 @@ class Spool:
                 look = self._intake.look(name, hint, known.waiting.look if known.waiting else None)
                 if isinstance(look, Gone) and hint is Hint.POSTED:
                     return False
-                admitted = self._admission.admit(look, hint, waiters, known)
+                admitted = self._admission.admit(look, hint, waiters, known, helped=helped)
         except Exception:  # noqa: BLE001  whoever looks serves everybody: no file may end that
             _log.exception("request file could not be judged", request=name)
             tell(waiters, self._ledger.nameless(name, 500, "gobblerd failed to look at the request file"))
@@ -271,8 +281,28 @@ class Spool:
 
     def take(self, lane: Lane) -> Claim | None:
         """Wait for the next claim of a lane; None once draining."""
+        while self.wait(lane):
+            claim = self.take_now(lane)
+            if claim is not None:
+                return claim
+        return None
+
+    def wait(self, lane: Lane) -> bool:
+        """Wait until there is something to take in a lane (another may be faster); False once draining."""
+        with self._lock:
+            while not self._ledger.draining:
+                if self._ready and self._ledger.queue.has(lane, self._admission.may_go()):
+                    return True
+                self._ledger.await_work(lane)
+            return False
+
+    def take_now(self, lane: Lane, just_seen: str = "") -> Claim | None:
+        """Return the next claim of a lane if there is one and a slot for it.
+
+        `just_seen` names a file that the caller has just looked at, by `post`: it is not looked at again.
+        """
         while (entry := self._next(lane)) is not None:
-            claim = self._begun(entry)
+            claim = self._begun(entry, seen=entry.name == just_seen)
             if claim is not None:
                 return claim
         return None
@@ -280,21 +310,20 @@ class Spool:
     def _next(self, lane: Lane) -> Entry | None:
         """Take the entry whose turn it is out of the queue; it is running from here on."""
         with self._lock:
-            while not self._ledger.draining:
-                entry = self._ledger.queue.take(lane, self._admission.may_go()) if self._ready else None
-                if entry is not None:
-                    self._ledger.running[entry.name] = entry
-                    entry.taken = True
-                    if self._admission.overflow:
-                        self._ledger.tick.notify()  # there may be room
-                    return entry
-                self._ledger.changed.wait()
-            return None
+            if self._ledger.draining or not self._ready:
+                return None
+            entry = self._ledger.queue.take(lane, self._admission.may_go())
+            if entry is not None:
+                self._ledger.running[entry.name] = entry
+                entry.taken = True
+                if self._admission.overflow:
+                    self._ledger.tick.notify()  # there may be room
+            return entry
 
-    def _begun(self, entry: Entry) -> Claim | None:
+    def _begun(self, entry: Entry, *, seen: bool) -> Claim | None:
         """Look once more at the file, and count the start; None if there is nothing to execute."""
         assert entry.claim is not None
-        look = self._intake.again(entry.claim)
+        look = entry.claim if seen else self._intake.again(entry.claim)
         if not (isinstance(look, Found) and is_same(look.identity, entry.identity)):
             self._taken_back(entry, look)
             return None

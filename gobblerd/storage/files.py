@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
+from gobblerd.storage.turn import stepped_aside
+
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,9 +50,15 @@ def write_file(path: str, data: bytes, durability: Durability, *, dir_fd: int | 
         os.fchmod(fd, FILE_MODE)
         write_all(fd, data)
         if durability is Durability.FULL:
-            os.fsync(fd)
+            sync(fd)
     finally:
         os.close(fd)
+
+
+def sync(fd: int) -> None:
+    """Make what was written by a descriptor durable; others may have our turn meanwhile."""
+    with stepped_aside():
+        os.fsync(fd)
 
 
 def replace_file(dir_fd: int, temporary: str, name: str, data: bytes, durability: Durability) -> None:
@@ -65,14 +73,14 @@ def replace_file(dir_fd: int, temporary: str, name: str, data: bytes, durability
             os.unlink(temporary, dir_fd=dir_fd)
         raise
     if durability is Durability.FULL:
-        os.fsync(dir_fd)
+        sync(dir_fd)
 
 
 def sync_directory(path: str) -> None:
     """Make the directory's entries durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
@@ -83,7 +91,7 @@ def sync_tree(path: str) -> None:
         del directory
         for name in names:
             _sync_entry(name, fd)
-        os.fsync(fd)
+        sync(fd)
 
 
 def _sync_entry(name: str, dir_fd: int) -> None:
@@ -91,7 +99,7 @@ def _sync_entry(name: str, dir_fd: int) -> None:
         return
     fd = os.open(name, READ_FILE, dir_fd=dir_fd)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 

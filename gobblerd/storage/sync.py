@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from gobblerd.storage.files import Durability, sync_tree
+from gobblerd.storage.turn import stepped_aside
 
 MANY_FILES = 32
 _TRUSTED = frozenset({"ext4", "xfs", "btrfs"})
@@ -90,6 +91,8 @@ class TreeSync:
             sync_tree(self._tree)
             return
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(self._fd) != 0:
+        with stepped_aside():
+            failed = libc.syncfs(self._fd) != 0
             error = ctypes.get_errno()
+        if failed:
             raise OSError(error, os.strerror(error), self._tree)

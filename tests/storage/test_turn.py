@@ -1,0 +1,80 @@
+"""One thread at a time has the turn; who waits steps aside, and who keeps it too long loses it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gobblerd.storage.turn import Turn, stepped_aside
+
+SECONDS = 60  # how long a test waits for what must happen
+
+
+@contextmanager
+def running(*works: Callable[[], None]) -> Iterator[None]:
+    """Run each in a thread of its own; all end with the block."""
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def test_one_thread_at_a_time() -> None:
+    """Twenty threads, none of which keeps it for long, never meet."""
+    turn, inside, most = Turn(patience=SECONDS), [0], [0]
+
+    def work() -> None:
+        for _ in range(50):
+            with turn.taken():
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    with running(*[work] * 20):
+        pass
+    assert most == [1]
+
+
+def test_who_waits_steps_aside() -> None:
+    """Another has the turn meanwhile, and it is waited for again at the end of the block."""
+    turn, other_has_it, other_may_go = Turn(patience=SECONDS), threading.Event(), threading.Event()
+    order = []
+
+    def other() -> None:
+        with turn.taken():
+            other_has_it.set()
+            assert other_may_go.wait(SECONDS)
+            order.append("other")
+
+    with turn.taken(), running(other):
+        with stepped_aside():
+            assert other_has_it.wait(SECONDS)
+            other_may_go.set()
+        order.append("first")
+    assert order == ["other", "first"]
+
+
+def test_who_has_no_turn_steps_aside_for_nothing() -> None:
+    """Whatever syncs may say so, in any thread."""
+    turn = Turn(patience=SECONDS)
+    with turn.taken(), running(lambda: stepped_aside().__enter__()):
+        pass
+
+
+def test_who_keeps_it_too_long_loses_it() -> None:
+    """Both run then; when the first comes to its end the turn is still one thread's alone."""
+    turn, passed, release = Turn(patience=0.001), threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        with turn.taken():
+            passed.set()
+            assert release.wait(SECONDS)
+
+    with running(hangs):
+        assert passed.wait(SECONDS)
+        with turn.taken():  # the other still hangs
+            release.set()
+    with turn.taken():
+        pass
