@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.version_plan import Version as Version
     from gobblerd.domain.errors import Absent as Absent
     from gobblerd.domain.errors import Exceeded as Exceeded
+    from gobblerd.domain.errors import Forbidden as Forbidden
     from gobblerd.domain.errors import GobblerdError as GobblerdError
     from gobblerd.domain.errors import Invalid as Invalid
     from gobblerd.domain.errors import Wrong as Wrong
@@ -118,6 +119,7 @@ _PUBLIC = {
     "Version": "gobblerd.archive.version_plan",
     "Absent": "gobblerd.domain.errors",
     "Exceeded": "gobblerd.domain.errors",
+    "Forbidden": "gobblerd.domain.errors",
     "GobblerdError": "gobblerd.domain.errors",
     "Invalid": "gobblerd.domain.errors",
     "Wrong": "gobblerd.domain.errors",

@@ -101,11 +101,14 @@ class Cache:
 
 
 def local_registry(directory: str | None, url: str) -> str:
-    """Return what of a cache belongs to the service at `url`."""
+    """Return what of a cache belongs to the service at `url`; user and password are not written to disk."""
     if directory is None:
         data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
         directory = os.path.join(data, "gobbler")
-    return os.path.join(directory, urllib.parse.quote_plus(url))
+    scheme, separator, rest = url.partition("://")
+    origin, slash, path = rest.partition("/")
+    without_password = f"{scheme}{separator}{origin.rpartition('@')[2]}{slash}{path}"
+    return os.path.join(directory, urllib.parse.quote_plus(without_password))
 
 
 def md5_of(fd: int) -> "hashlib._Hash":

@@ -102,7 +102,12 @@ def post(url: str, path: str, timeout: float | None) -> tuple[int, Mapping[str, 
         reply = connection.getresponse()
         data = reply.read()
     except TimeoutError:
-        reason = f"{url} has not answered within {timeout:g} s; the request is withdrawn, if it had not begun"
+        server = (
+            f"{address.origin.scheme}://{address.origin.host}:{address.origin.port}"  # without a password
+        )
+        reason = (
+            f"{server} has not answered within {timeout:g} s; the request is withdrawn if it had not begun"
+        )
         raise failure(GobblerTimeout, None, reason) from None
     except _BROKEN as error:
         raise Lost(_unreachable(address, error)) from error

@@ -45,7 +45,7 @@ class CDCSArchive:
                 "{host} needs the package cdcs: pip install 'gobblerd[cdcs]'", host=Plain(host)
             ) from None
         with _understandable(host):
-            self._curator = cdcs.CDCS(host, username=user or "", password=password, verify=True)
+            self._curator = _quiet(cdcs.CDCS)(host, username=user or "", password=password, verify=True)
 
     # ---- reading
 
@@ -79,19 +79,22 @@ class CDCSArchive:
 
     def open_blob(self, release: Release, file: ReleaseFile, each: Each | None = None) -> Content:
         """Bring a blob here, and open it."""
-        spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
-        if not file.size:
-            return spooled
-        path = self._path_of(file, release)
-        with _understandable(self.host), contextlib.closing(self._curator.get(path, stream=True)) as reply:
+        path = self._path_of(file, release) if file.size else ""
+        with contextlib.ExitStack() as stack:
+            spooled = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
             done = 0
-            for chunk in reply.iter_content(_CHUNK):
+            for chunk in self._chunks(path) if path else ():
                 spooled.write(chunk)
                 done += len(chunk)
                 if each is not None:
                     each(f"{release}/{file.path}", done, file.size)
-        spooled.seek(0)
+            spooled.seek(0)
+            stack.pop_all()  # the caller closes it
         return spooled
+
+    def _chunks(self, path: str) -> Iterator[bytes]:
+        with _understandable(self.host), contextlib.closing(self._curator.get(path, stream=True)) as reply:
+            yield from reply.iter_content(_CHUNK)
 
     def _path_of(self, file: ReleaseFile, release: Release) -> str:
         """Return what is to be asked of this host for a blob; its password goes to no other."""
@@ -190,6 +193,19 @@ class CDCSArchive:
         )
         rows: list[dict[str, Any]] = found.to_dict("records")
         return sorted(rows, key=lambda row: int(row["id"]))
+
+
+def _quiet(kind: Any) -> Any:
+    """Return the class of the package, less what it prints of refusals to standard output."""
+
+    class Quiet(kind):  # type: ignore[misc]
+        def request(self, *args: Any, checkstatus: bool = True, **kwargs: Any) -> Any:
+            response = super().request(*args, checkstatus=False, **kwargs)
+            if checkstatus:
+                response.raise_for_status()
+            return response
+
+    return Quiet
 
 
 def _content(row: Mapping[str, Any], where: str) -> Any:
