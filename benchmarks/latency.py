@@ -48,12 +48,13 @@ class Flood(Workload):
 
     def measure(self, run: Run) -> Figures:
         names = os.listdir(run.staged("waiting"))
+        wanted = set(names)
         responses = run.desk.response_path("")
         began = time.perf_counter()
         for name in names:
             os.rename(run.staged(f"waiting/{name}"), run.staged(name))
         dropped = time.perf_counter() - began
-        while sum(name.startswith("request-") for name in os.listdir(responses)) < len(names):
+        while not wanted.issubset(os.listdir(responses)):
             if time.perf_counter() - began > _PATIENCE:
                 raise WrongAnswer("a drop was not answered")
             time.sleep(0.05)

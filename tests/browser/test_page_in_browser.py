@@ -1,5 +1,6 @@
 """The page in a real Chromium: from project to file, a request that appears, keyboard, phone, dark and light."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from browser.conftest import OpenBrowser
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -36,13 +38,16 @@ def url(daemon: RunningDaemon, query: str = "") -> str:
 
 def follow(browser: WebDriver, text: str) -> None:
     """Click on a link by its text, and wait until the next page is there."""
-    old = browser.find_element(By.TAG_NAME, "html")
+    old = browser.current_url
     browser.find_element(By.LINK_TEXT, text).click()
-    eventually(lambda: browser.find_element(By.TAG_NAME, "html") != old, f"the page behind {text}")
+    eventually(lambda: browser.current_url != old and shown(browser), f"the page behind {text}")
 
 
 def shown(browser: WebDriver) -> str:
-    return browser.find_element(By.TAG_NAME, "body").text
+    """Return the text of the page; nothing while another page takes its place."""
+    with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):
+        return browser.find_element(By.TAG_NAME, "body").text
+    return ""
 
 
 def assert_no_errors(browser: WebDriver) -> None:

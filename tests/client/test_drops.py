@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from middleman import middleman
+from client.middleman import middleman
 from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
 from support.places import Tree, make_directory, open_directory, read_tree, write_tree
 

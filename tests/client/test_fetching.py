@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from middleman import Middleman, middleman
+from client.middleman import Middleman, middleman
 from support.daemon import PATIENCE, PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
 from support.places import Tree, open_directory, read_tree
 

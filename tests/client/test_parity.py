@@ -12,7 +12,7 @@ from typing import Any
 
 import pygobbler
 import pytest
-from sides import Side
+from client.sides import Side
 from support.daemon import RunningDaemon, StartDaemon
 from support.places import Symlink, Tree, open_directory, read_tree
 

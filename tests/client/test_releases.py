@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from middleman import Middleman, middleman
+from client.middleman import Middleman, middleman
 from support.daemon import RunningDaemon, StartDaemon
 from support.places import open_directory, read_tree
 

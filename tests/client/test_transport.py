@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from middleman import Middleman, middleman
+from client.middleman import Middleman, middleman
 from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon
 
 from gobblerd import client

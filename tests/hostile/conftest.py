@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from intruder import SECRET, Prey
+from hostile.intruder import SECRET, Prey
 from support.crowd import SERVICE, ServiceDaemon, showing_log
 from support.places import Users, give_to, make_directory, open_directory
 

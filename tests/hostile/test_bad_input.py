@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
-from documents import NAMES, RIGHT, mutated
+from hostile.documents import NAMES, RIGHT, mutated
 from hypothesis import HealthCheck, Phase, given, settings
 from support.bench import Bench
 from support.checker import assert_clean

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from intruder import SECRET, Prey, try_as
+from hostile.intruder import SECRET, Prey, try_as
 from support.checker import assert_clean
 from support.crowd import SERVICE, ServiceDaemon, answered, executions, showing_log, vitals_of
 from support.daemon import RunningDaemon, address, eventually

@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from intruder import OWN, REPLACE, SWAP, Prey, attack
+from hostile.intruder import OWN, REPLACE, SWAP, Prey, attack
 from support.checker import assert_clean
 from support.crowd import ServiceDaemon, answered, counts
 from support.places import ROOT, Users, drop_request
