@@ -12,7 +12,7 @@ from examples.desk import EXAMPLES, require_program
 from gobbler.shell import Shell, make_home
 from support.daemon import PROJECT_ROOT
 
-PAGES = ("users.md", "python.md", "any-language.md")
+PAGES = ("users.md", "python.md", "any-language.md", "releases.md")
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 NEEDS = re.compile(r"^# needs: (\S+)$", re.MULTILINE)
 
@@ -47,6 +47,7 @@ def run_all(shell: Shell, program: Sequence[str], found: Sequence[Snippet]) -> s
 def test_every_snippet_is_in_a_language_that_is_tried(page: str) -> None:
     """No block is only looked at."""
     tried = {"users.md": {"bash"}, "python.md": {"python"}, "any-language.md": {"bash", "r"}}
+    tried["releases.md"] = {"bash", "text"}  # the text is a picture of a directory
     assert {snippet.language for snippet in snippets(page)} == tried[page]
 
 
@@ -62,6 +63,14 @@ def test_the_command_line(reader: Shell) -> None:
     assert re.search(r"it answers: +yes", output)
     assert "exit code 1" in output
     assert "never printed" not in output
+    assert reader.left_in_staging() == []
+
+
+def test_releases(reader: Shell) -> None:
+    """docs/releases.md, with errors fatal."""
+    commands = [snippet for snippet in snippets("releases.md") if snippet.language == "bash"]
+    output = run_all(reader, ["bash", "-euo", "pipefail", "-c"], commands)
+    assert "forecast/model/1.0.0 is there already as v1.0" in output
     assert reader.left_in_staging() == []
 
 
