@@ -224,6 +224,16 @@ class Config(BaseSettings):
     schedule_expire_probation: Schedule = _setting(
         "0 4 * * *", "When old versions on probation are rejected."
     )
+    schedule_scrub: Schedule = _setting("0 1 * * *", "When a part of the registry is read again.")
+    scrub_bytes_per_run: int = _setting(
+        0, "What a scrub reads; 0: so much that everything is read every scrub_every_days.", "bytes", ge=0
+    )
+    scrub_every_days: float = _setting(
+        90, "In which time scrubs read everything, where scrub_bytes_per_run is 0.", "days", gt=0
+    )
+    scrub_bytes_per_second: int = _setting(
+        100_000_000, "How fast a scrub reads; 0: as fast as it can.", "bytes per second", ge=0
+    )
     schedule_jitter: float = _setting(
         60, "Each scheduled run is put off by a random time up to this.", "seconds", ge=0
     )

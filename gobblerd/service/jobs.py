@@ -15,13 +15,16 @@ import structlog
 from gobblerd.domain.errors import Absent, GobblerdError
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
+from gobblerd.domain.times import format_time
 from gobblerd.registry import layout
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.places import Place
 from gobblerd.registry.registry import Registry
+from gobblerd.registry.scrub import Scrub, ScrubTerms, share_of
+from gobblerd.registry.scrub_memory import Memory
 from gobblerd.registry.transaction import Origin
 from gobblerd.service.config import DAY, Config
-from gobblerd.service.schedule import Job, JobReport, some
+from gobblerd.service.schedule import FACTS_MOST, Job, JobReport, some
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import PurgeAges
 from gobblerd.staging.spool import Spool
@@ -30,6 +33,7 @@ from gobblerd.staging.status import PurgeCounts
 log = structlog.get_logger(__name__)
 
 _SECOND = 1_000_000_000
+_SCRUB_MOST = 7 * DAY * _SECOND  # a daemon that was away for longer does not read all that it missed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Jobs:
             ("refresh_latest", self.refresh_latest, config.schedule_refresh_latest),
             ("purge", self.purge, config.schedule_purge),
             ("expire_probation", self.expire_probation, config.schedule_expire_probation),
+            ("scrub", self.scrub, config.schedule_scrub),
         )
         return [Job(name, run, when, config.schedule_jitter) for name, run, when in planned]
 
@@ -236,3 +241,35 @@ class Jobs:
             return False
         log.info("probation expired", place=str(version))
         return True
+
+    def scrub(self) -> JobReport:
+        """Read a part of the registry again, and report what is wrong there; nothing is repaired."""
+        config = self._config()
+        now = self._registry.clock.now()
+        terms = ScrubTerms(self._scrub_size(config, now), config.scrub_bytes_per_second, config.whitelist)
+        done = Scrub(self._registry.root, terms, self._registry.clock.now).run()
+        memory = done.memory
+        oldest = min(memory.checked.values(), default=0)
+        facts = {
+            "findings": memory.shown(FACTS_MOST),
+            "oldest_check": format_time(oldest * _SECOND) if oldest else "",
+            "goes_on_in": f"{memory.place.version}/{memory.place.path}" if memory.place else "",
+        }
+        numbers = {
+            "read_bytes": done.read,
+            "places": done.places,
+            "found": done.faults,
+            "faults": memory.faults,
+            "notices": memory.notices,
+            "unchecked": done.unchecked,
+            "oldest_seconds": max(0.0, now / _SECOND - oldest) if oldest else 0.0,
+        }
+        return JobReport(facts, numbers)
+
+    def _scrub_size(self, config: Config, now: int) -> int:
+        """Return how many bytes a scrub that begins now has to read."""
+        if config.scrub_bytes_per_run:
+            return config.scrub_bytes_per_run
+        before = Memory.load(layout.join(self._registry.root, layout.STATE)).started
+        elapsed = min(max(0, now - before), _SCRUB_MOST) / _SECOND if before else DAY
+        return share_of(self._metadata, config.scrub_every_days, elapsed)

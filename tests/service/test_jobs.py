@@ -165,8 +165,42 @@ def test_one_hunt_that_fails_does_not_stop_the_others(room: Room) -> None:
     assert os.listdir(aside) == []
 
 
+def test_a_scrub_reports_what_is_wrong(room: Room) -> None:
+    """What is known by now, how much was read, how old the oldest check is, and where the next run goes on."""
+    (room.bench.root / "p/a/1/f").write_bytes(b"two")
+    room.settings |= {"scrub_bytes_per_run": 10, "scrub_bytes_per_second": 0}
+    report = room.jobs.scrub()
+    (fact, _) = report.facts["findings"]
+    assert (fact["path"], fact["kind"]) == ("p/a/1/f", "wrong MD5 checksum")
+    assert report.facts["oldest_check"]
+    assert {
+        key: report.numbers[key] for key in ("read_bytes", "found", "faults", "notices", "unchecked")
+    } == {
+        "read_bytes": 10,
+        "found": 2,
+        "faults": 2,
+        "notices": 0,
+        "unchecked": 4,
+    }
+    assert room.jobs.scrub().numbers["faults"] == 2
+    assert (room.bench.root / "p/a/1/f").read_bytes() == b"two", "nothing is repaired"
+
+
+def test_scrubs_read_everything_within_the_days(room: Room) -> None:
+    """A run reads its share of the time since the last; what was missed is not made up all at once."""
+    jobs, now = room.jobs, room.bench.registry.clock.now()
+    config = jobs._config()
+    assert jobs._scrub_size(config, now) == 20 // 90 + 1
+    jobs.scrub()
+    room.settings["scrub_every_days"] = 10.0
+    config = room.jobs._config()
+    later = room.bench.registry.clock.now()
+    assert jobs._scrub_size(config, later + 5 * DAY * 10**9) in {10, 11, 12}
+    assert jobs._scrub_size(config, later + 500 * DAY * 10**9) == 20 * 7 // 10 + 1
+
+
 def test_planned_follows_the_configuration(room: Room) -> None:
-    """Four jobs, each with its own time."""
+    """Each job with its own time."""
     room.settings["schedule_purge"] = "off"
     assert {job.name: job.when for job in room.jobs.planned()}["purge"] == "off"
-    assert len(room.jobs.planned()) == 4
+    assert len(room.jobs.planned()) == 5
