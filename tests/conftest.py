@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,21 @@ def start_module_daemon(request: pytest.FixtureRequest) -> Iterator[StartDaemon]
 def daemon(start_daemon: StartDaemon) -> RunningDaemon:
     """Return a daemon that serves HTTP on empty directories; root is its administrator."""
     return start_daemon()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on a disk with 4 KiB left, and 60 KiB of ballast; needs root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a disk to fill (NOT TESTED on this run)")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True)
+    try:
+        (disk / "ballast").write_bytes(bytes(60 << 10))
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.hookimpl(wrapper=True)

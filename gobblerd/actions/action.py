@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from gobblerd.archive.exports import ExportPolicy
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address, check_existing_name, check_name
 from gobblerd.domain.permissions import Caller, Rights
@@ -38,6 +39,7 @@ class Policy:
     enforce_quota: bool = False
     quota_baseline: int = 1_000_000_000
     quota_growth_rate: int = 1_000_000_000
+    exports: ExportPolicy = field(default_factory=ExportPolicy)
 
 
 def unobserved(_files: int, _size: int) -> None:

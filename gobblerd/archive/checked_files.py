@@ -112,7 +112,7 @@ class RegistryOpener:
         self._fd = -1
 
 
-class Reading:
+class CheckedReading:
     """Reads one file after the other, counts, checks; `sha256` is that of the last one read to its end.
 
     With `hashed=False` no SHA-256 is computed: a stream that leaves no receipt needs none.

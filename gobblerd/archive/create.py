@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
-from gobblerd.archive.checked_files import Progress, Reading
+from gobblerd.archive.checked_files import CheckedReading, Progress
 from gobblerd.archive.checksums import CHUNK, tree_checksum
 from gobblerd.archive.compression import compressed
 from gobblerd.archive.directory_plan import plan_directory, plan_paths
@@ -194,7 +194,7 @@ class Packing:
 
     def __init__(self, plan: Plan, progress: Progress | None) -> None:
         self._plan = plan
-        self._reading = Reading(plan.opener, plan.total, progress)
+        self._reading = CheckedReading(plan.opener, plan.total, progress)
         self._members: list[Member] = []
 
     def _done(self, member: Planned, sha256: str) -> None:

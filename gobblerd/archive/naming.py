@@ -5,7 +5,7 @@ something only if there is exactly one; a receipt beside an archive says it for 
 """
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,7 +60,7 @@ class Template:
             parsed = list(string.Formatter().parse(text))
         except ValueError as error:
             raise _flawed(text, str(error)) from None
-        self._parts = [(before, name) for before, name, _, _ in parsed]
+        self._parts = _merged((before, name) for before, name, _, _ in parsed)
         takes_format = any(form or how for _, _, form, how in parsed)
         if flaw := "fields take no format" if takes_format else self._flaw():
             raise _flawed(text, flaw)
@@ -122,6 +122,18 @@ class Template:
         found = self.readings(name)
         first = next(found, None)
         return first if next(found, None) is None else None
+
+
+def _merged(parts: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Return the fields, each with all the text before it; text at the end is a last part without a field."""
+    found: list[tuple[str, str | None]] = []
+    text = ""
+    for before, name in parts:
+        text += before
+        if name is not None:
+            found.append((text, name))
+            text = ""
+    return [*found, (text, None)] if text or not found else found
 
 
 def _flawed(text: str, flaw: str) -> Wrong:

@@ -9,7 +9,7 @@ from typing import Self
 
 import zstandard
 
-from gobblerd.archive.checked_files import Reading, Text
+from gobblerd.archive.checked_files import CheckedReading, Text
 from gobblerd.archive.compression import compressed
 from gobblerd.archive.formats import DEFAULT, format_named
 from gobblerd.archive.tars import tar_size, tar_stream
@@ -44,7 +44,7 @@ class ArchiveStream:
 
     def _generated(self) -> Iterator[bytes]:
         plan = self._plan
-        stream = tar_stream(plan, Reading(plan.opener, plan.total, None, hashed=False))
+        stream = tar_stream(plan, CheckedReading(plan.opener, plan.total, None, hashed=False))
         return compressed(stream, format_named(DEFAULT), tar_size(plan), _THREADS)
 
     def piece(self) -> bytes:

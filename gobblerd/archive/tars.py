@@ -7,7 +7,7 @@ faster than `tarfile` does it; a test compares the two.
 import tarfile
 from collections.abc import Callable, Iterator
 
-from gobblerd.archive.checked_files import Reading
+from gobblerd.archive.checked_files import CheckedReading
 from gobblerd.archive.plan import Plan, Planned
 
 Done = Callable[[Planned, str], None]  # the member, and the SHA-256 of its bytes
@@ -69,7 +69,7 @@ def tar_size(plan: Plan) -> int:
     return size + (-size % RECORD)
 
 
-def tar_stream(plan: Plan, reading: Reading, done: Done | None = None) -> Iterator[bytes]:
+def tar_stream(plan: Plan, reading: CheckedReading, done: Done | None = None) -> Iterator[bytes]:
     """Yield the tar file; `done` is told of each member once its bytes were read and found right."""
     size = 0
     for member in plan.members:

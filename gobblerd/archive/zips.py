@@ -9,7 +9,7 @@ import struct
 import time
 import zipfile
 
-from gobblerd.archive.checked_files import Reading
+from gobblerd.archive.checked_files import CheckedReading
 from gobblerd.archive.plan import Plan, Planned
 from gobblerd.archive.tars import Done
 
@@ -37,7 +37,7 @@ def info_of(member: Planned, level: int) -> zipfile.ZipInfo:
     return info
 
 
-def write_zip(target: zipfile.ZipFile, plan: Plan, level: int, reading: Reading, done: Done) -> None:
+def write_zip(target: zipfile.ZipFile, plan: Plan, level: int, reading: CheckedReading, done: Done) -> None:
     """Write every member; `done` is told of each once its bytes were read and found right."""
     for member in plan.members:
         info = info_of(member, level)

@@ -8,7 +8,7 @@ configured; whether directories exist is for whoever opens them to find out.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gobblerd.archive.naming import DEFAULT_TEMPLATE, Template
+from gobblerd.domain.errors import Wrong
 from gobblerd.domain.permissions import SpoofingRule
 from gobblerd.service.go_files import (
     SpoofFile,
@@ -49,6 +51,17 @@ def _absolute(path: str) -> str:
     if "\0" in path:
         raise ValueError("holds a NUL character")
     return cleaned(path)
+
+
+def _optional_directory(path: str) -> str:
+    return _absolute(path) if path else ""
+
+
+def _name_template(text: str) -> str:
+    try:
+        return Template(text).text
+    except Wrong as error:
+        raise ValueError(error.reason) from None
 
 
 def _prefix(text: str) -> str:
@@ -105,6 +118,8 @@ def _rule(spoofer: str, users: object) -> SpoofingRule:
 
 
 Directory = Annotated[str, AfterValidator(_absolute)]
+OptionalDirectory = Annotated[str, AfterValidator(_optional_directory)]
+NameTemplate = Annotated[str, AfterValidator(_name_template)]
 User = Annotated[str, AfterValidator(checked_name)]
 Schedule = Annotated[str, BeforeValidator(_schedule), AfterValidator(_checked_schedule)]
 
@@ -216,6 +231,25 @@ class Config(BaseSettings):
         0, "Age at which versions on probation are rejected; 0: never.", "days", ge=0
     )
 
+    export_directory: OptionalDirectory = _setting(
+        "", 'Directory where export_version writes archives for everyone to read; "": no exports.'
+    )
+    export_max_bytes: int = _setting(
+        0, "Most bytes of everything in the export directory; 0: no limit.", "bytes", ge=0
+    )
+    export_name_template: NameTemplate = _setting(
+        DEFAULT_TEMPLATE, "What exported archives are called: text with fields, ending in {suffix}."
+    )
+    export_keep_last: int = _setting(
+        0, "Newest versions of each asset whose archives are kept; 0: none because of that.", ge=0
+    )
+    export_keep_days: float = _setting(
+        7, "Age up to which every archive is kept; 0: none because of that.", "days", ge=0
+    )
+    export_pins: Annotated[tuple[str, ...], Strict(strict=False)] = _setting(
+        (), "Archives that are always kept: patterns of their names, or of project/asset/version."
+    )
+
     schedule_refresh_usage: Schedule = _setting(
         "30 2 * * *", 'When usages are recomputed: cron expression, interval in seconds, or "off".'
     )
@@ -234,6 +268,7 @@ class Config(BaseSettings):
     scrub_bytes_per_second: int = _setting(
         100_000_000, "How fast a scrub reads; 0: as fast as it can.", "bytes per second", ge=0
     )
+    schedule_prune_exports: Schedule = _setting("3600", "When exported archives are removed.")
     schedule_jitter: float = _setting(
         60, "Each scheduled run is put off by a random time up to this.", "seconds", ge=0
     )
@@ -272,6 +307,12 @@ class Config(BaseSettings):
         return {**listed, **self.spoofing}
 
 
+def _pairs(path: str, others: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for other in others:
+        yield path, other
+        yield other, path
+
+
 def _within(path: str, directory: str) -> bool:
     return os.path.commonpath([path, directory]) == directory
 
@@ -281,6 +322,13 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str, str]]:
     staging, registry = config.staging, config.registry
     if _within(staging, registry) or _within(registry, staging):
         yield "staging", "registry", f"{staging} and the registry {registry} must not lie within each other"
+    exports = config.export_directory
+    if exports and any(_within(one, two) for one, two in _pairs(exports, (staging, registry))):
+        yield (
+            "export_directory",
+            "registry",
+            f"{exports} and staging or registry must not lie within each other",
+        )
     for directory in config.whitelist:
         if _within(directory, staging) or _within(directory, registry):
             yield "whitelist_directories", "whitelist_file", f"{directory} lies in staging or registry"

@@ -21,6 +21,7 @@ from aiohttp import web
 from gobblerd import __version__
 from gobblerd.actions.action import Policy
 from gobblerd.actions.discovery import discover
+from gobblerd.archive.exports import ExportPolicy
 from gobblerd.domain.errors import GobblerdError
 from gobblerd.domain.times import format_time
 from gobblerd.registry import layout
@@ -73,6 +74,7 @@ def rules_of(config: Config) -> Rules:
         enforce_quota=config.quota_enforced,
         quota_baseline=config.quota_baseline,
         quota_growth_rate=config.quota_growth_rate,
+        exports=ExportPolicy(config.export_directory, config.export_max_bytes, config.export_name_template),
     )
     return Rules(frozenset(config.administrators), config.spoofing_rules, policy)
 

@@ -77,6 +77,7 @@ class Jobs:
             ("purge", self.purge, config.schedule_purge),
             ("expire_probation", self.expire_probation, config.schedule_expire_probation),
             ("scrub", self.scrub, config.schedule_scrub),
+            ("prune_exports", self.prune_exports, config.schedule_prune_exports),
         )
         return [Job(name, run, when, config.schedule_jitter) for name, run, when in planned]
 
@@ -273,3 +274,24 @@ class Jobs:
         before = Memory.load(layout.join(self._registry.root, layout.STATE)).started
         elapsed = min(max(0, now - before), _SCRUB_MOST) / _SECOND if before else DAY
         return share_of(self._metadata, config.scrub_every_days, elapsed)
+
+    def prune_exports(self) -> JobReport:
+        """Remove the archives of the export directory that no rule keeps."""
+        from gobblerd.archive.retention import Retention, prune_archives  # noqa: PLC0415 - the start needs none
+
+        config = self._config()
+        if not config.export_directory:
+            return JobReport()
+        pruned = prune_archives(
+            config.export_directory,
+            Retention(config.export_keep_last or None, config.export_keep_days or None, config.export_pins),
+            now=self._registry.clock.now(),
+            name_template=config.export_name_template,
+        )
+        facts = {
+            "removed": some(pruned.removed),
+            "failed": some(pruned.failed),
+            "unsure": some(pruned.unsure),
+        }
+        numbers = {"removed": len(pruned.removed), "failed": len(pruned.failed), "freed_bytes": pruned.freed}
+        return JobReport(facts, {**numbers, "kept": len(pruned.kept), "unsure": len(pruned.unsure)})

@@ -11,7 +11,7 @@ from gobblerd.actions.discovery import discover
 
 FOUND = discover()
 SPOOFABLE = {"upload", "set_permissions", "approve_probation", "reject_probation"}
-ANYONES = SPOOFABLE | {"health_check"}
+ANYONES = SPOOFABLE | {"export_version", "health_check"}
 MACHINERY = {"action", "discovery"}
 REQUIRED = {
     "create_project",

@@ -12,6 +12,7 @@ import structlog
 from support.bench import Bench
 from support.checker import audit
 
+from gobblerd.archive import Version, create_archive
 from gobblerd.service.config import Config
 from gobblerd.service.jobs import Jobs
 from gobblerd.staging.directory import Staging
@@ -203,4 +204,20 @@ def test_planned_follows_the_configuration(room: Room) -> None:
     """Each job with its own time."""
     room.settings["schedule_purge"] = "off"
     assert {job.name: job.when for job in room.jobs.planned()}["purge"] == "off"
-    assert len(room.jobs.planned()) == 5
+    assert len(room.jobs.planned()) == 6
+
+
+def test_exports_are_pruned_by_the_configured_rules(room: Room, tmp_path: Path) -> None:
+    """Those of the newest version of each asset stay; without a directory nothing is done."""
+    assert room.jobs.prune_exports().facts == {}
+    out = tmp_path / "out"
+    out.mkdir()
+    names = [
+        os.path.basename(create_archive(Version(str(room.bench.root), "p", "a", version), out).path)
+        for version in ("1", "2")
+    ]
+    room.settings.update(export_directory=str(out), export_keep_last=1, export_keep_days=0)
+    report = room.jobs.prune_exports()
+    assert report.facts == {"removed": [names[0]], "failed": [], "unsure": []}
+    assert report.numbers["kept"] == 1
+    assert sorted(os.listdir(out)) == [names[1], f"{names[1]}.receipt.json"]
