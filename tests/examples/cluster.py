@@ -1,4 +1,4 @@
-"""A real Slurm of one node, started by hand in a directory of its own: munged, slurmctld, slurmd.
+"""A real Slurm of one node, or of several on this machine, started by hand in a directory of its own: munged, slurmctld, slurmd.
 
 Nothing of the machine's own Slurm is used, if there is one. `stop` ends every process and says which did
 not end by itself. Needs root, since slurmd runs the jobs as their users.
@@ -25,16 +25,15 @@ CONFIGURATION = """\
 ClusterName=example
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={base}/munge/socket
 CredType=cred/munge
 StateSaveLocation={base}/state
-SlurmdSpoolDir={base}/spool
+SlurmdSpoolDir={base}/spool/%n
 SlurmctldPidFile={base}/slurmctld.pid
-SlurmdPidFile={base}/slurmd.pid
+SlurmdPidFile={base}/slurmd-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -43,7 +42,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,sched_min_interval=1000,bf_interval=1
 SlurmdParameters=config_overrides
 KillWait=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+{nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -60,8 +59,9 @@ class Job:
 class Cluster:
     """One running Slurm."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, nodes: int = 1, processors: int = 4) -> None:
         """Prepare the directory `base`; nothing runs before `start`."""
+        self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.paths = {name: require_program(name) for name in PROGRAMS}
         self.base = make_directory(base, 0o755)
         self.configuration = os.path.join(base, "slurm.conf")
@@ -70,12 +70,16 @@ class Cluster:
         for name in ("munge", "state", "spool"):
             make_directory(os.path.join(base, name), 0o755)
         host = os.uname().nodename.partition(".")[0]
-        facts = {"base": base, "host": host, "controller": free_port(), "node": free_port()}
+        lines = [
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs={processors} State=UNKNOWN"
+            for name in self.nodes
+        ]
+        facts = {"base": base, "host": host, "controller": free_port(), "nodes": "\n".join(lines)}
         with open(self.configuration, "w", encoding="ascii") as file:
             file.write(CONFIGURATION.format_map(facts))
 
     def start(self) -> None:
-        """Start the three daemons, and wait until the node takes jobs."""
+        """Start the daemons, and wait until every node takes jobs."""
         munge = os.path.join(self.base, "munge")
         with open(f"{munge}/key", "wb") as key:
             os.fchmod(key.fileno(), 0o400)
@@ -90,8 +94,12 @@ class Cluster:
         self._spawn("munged", "--foreground", *(f"--{key}={munge}/{name}" for key, name in files.items()))
         eventually(lambda: os.path.exists(f"{munge}/socket"), "munged")
         self._spawn("slurmctld", "-D", "-i", "-f", self.configuration)
-        self._spawn("slurmd", "-D", "-f", self.configuration)
-        eventually(lambda: "State=IDLE" in self._shown("nodes"), "the node to be idle")
+        for name in self.nodes:
+            make_directory(os.path.join(self.base, "spool", name), 0o755)
+            self._spawn("slurmd", "-D", "-f", self.configuration, "-N", name)
+        eventually(
+            lambda: self._shown("nodes").count("State=IDLE") == len(self.nodes), "the nodes to be idle"
+        )
 
     def _spawn(self, program: str, *arguments: str) -> None:
         environment = {
@@ -172,6 +180,19 @@ class Cluster:
         """Return the state of a job, or of the tasks of an array, where they all have the same."""
         states = set(re.findall(r"\bJobState=(\w+)", self._shown("job", job)))
         return states.pop() if len(states) == 1 else ""
+
+    def states(self, job: str) -> list[str]:
+        """Return the states of the tasks of an array."""
+        return re.findall(r"\bJobState=(\w+)", self._shown("job", job))
+
+    def busy(self, job: str) -> bool:
+        """Tell whether a task of an array has not ended."""
+        states = self.states(job)
+        return not states or not ENDED.issuperset(states)
+
+    def used_nodes(self, job: str) -> set[str]:
+        """Return the nodes that a job, or the tasks of an array, ran on."""
+        return set(re.findall(r"\bNodeList=(\w+)", self._shown("job", job))) - {"(null)"}
 
     def reason(self, job: str) -> str:
         """Return why a job does not run."""
