@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.checksums import tree_checksum as tree_checksum
     from gobblerd.archive.create import Created as Created
     from gobblerd.archive.create import create_archive as create_archive
+    from gobblerd.archive.directories import Exported as Exported
+    from gobblerd.archive.directories import Portable as Portable
+    from gobblerd.archive.directories import export_directory as export_directory
+    from gobblerd.archive.directories import make_portable as make_portable
     from gobblerd.archive.extract import Extracted as Extracted
     from gobblerd.archive.extract import extract_archive as extract_archive
     from gobblerd.archive.formats import FORMATS as FORMATS
@@ -54,6 +58,12 @@ if TYPE_CHECKING:  # what type checkers see; a test holds it against the table b
     from gobblerd.archive.releases import download_version as download_version
     from gobblerd.archive.releases import release_record as release_record
     from gobblerd.archive.releases import resolve_versions as resolve_versions
+    from gobblerd.archive.renaming import Updated as Updated
+    from gobblerd.archive.renaming import rename_archive as rename_archive
+    from gobblerd.archive.renaming import update_archive as update_archive
+    from gobblerd.archive.retention import Pruned as Pruned
+    from gobblerd.archive.retention import Retention as Retention
+    from gobblerd.archive.retention import prune_archives as prune_archives
     from gobblerd.archive.trees import tree_entries as tree_entries
     from gobblerd.archive.verify import Problem as Problem
     from gobblerd.archive.verify import Verified as Verified
@@ -82,6 +92,10 @@ _PUBLIC = {
     "tree_checksum": "gobblerd.archive.checksums",
     "Created": "gobblerd.archive.create",
     "create_archive": "gobblerd.archive.create",
+    "Exported": "gobblerd.archive.directories",
+    "Portable": "gobblerd.archive.directories",
+    "export_directory": "gobblerd.archive.directories",
+    "make_portable": "gobblerd.archive.directories",
     "Extracted": "gobblerd.archive.extract",
     "extract_archive": "gobblerd.archive.extract",
     "FORMATS": "gobblerd.archive.formats",
@@ -112,6 +126,12 @@ _PUBLIC = {
     "download_version": "gobblerd.archive.releases",
     "release_record": "gobblerd.archive.releases",
     "resolve_versions": "gobblerd.archive.releases",
+    "Updated": "gobblerd.archive.renaming",
+    "rename_archive": "gobblerd.archive.renaming",
+    "update_archive": "gobblerd.archive.renaming",
+    "Pruned": "gobblerd.archive.retention",
+    "Retention": "gobblerd.archive.retention",
+    "prune_archives": "gobblerd.archive.retention",
     "tree_entries": "gobblerd.archive.trees",
     "Problem": "gobblerd.archive.verify",
     "Verified": "gobblerd.archive.verify",

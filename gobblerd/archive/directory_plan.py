@@ -48,6 +48,7 @@ class _Walk:
     wish: Wish
     prefix: str = field(init=False)
     times: dict[str, int] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
 
     def plan(self, paths: list[str]) -> Plan:
         wish = self.wish
@@ -64,13 +65,16 @@ class _Walk:
             links=wish.links,
             excludes=wish.excludes,
             added=tuple(extra.path for extra in wish.extras),
+            replaced=tuple(sorted(self.replaced)),
             clamp_mtime=wish.clamp_mtime,
         )
 
     def _at(self, path: str, above: Above) -> Iterator[Planned]:
         """Plan what is at a path."""
-        if self.wish.links != "files" and os.path.islink(path):
-            target = self._target_within(path, above)
+        if os.path.islink(path):
+            target = self._target_within(path, above) if self.wish.links != "files" else None
+            if target is None:
+                self.replaced.append(os.path.relpath(path, self.top))
             if target is not None:
                 end, name = self._member(target), self._member(path)
                 text = os.path.relpath(end, os.path.dirname(name))

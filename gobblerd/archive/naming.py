@@ -105,6 +105,16 @@ class Template:
             )
         return name
 
+    def without_empty(self, parts: NameParts) -> "Template":
+        """Return the template of names like that of `parts`: without its empty fields but the checksum."""
+        kept = [
+            (before, field)
+            for before, field in self._parts
+            if field in {None, "suffix", "checksum"} or getattr(parts, str(field))
+        ]
+        escaped = ((before.replace("{", "{{").replace("}", "}}"), field) for before, field in kept)
+        return Template("".join(before + (f"{{{field}}}" if field else "") for before, field in escaped))
+
     def readings(self, name: str) -> Iterator[NameParts]:
         """Yield every way in which `name` can be taken apart, such that no part is empty."""
         for suffix in (each.suffix for each in FORMATS.values() if name.endswith(each.suffix)):

@@ -47,7 +47,10 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that goes into an archive, in order; `opener` opens the files."""
+    """Everything that goes into an archive, in order; `opener` opens the files.
+
+    `replaced` are links that become what they lead to, without the prefix.
+    """
 
     members: Sequence[Planned] = field(repr=False)
     opener: Opener
@@ -58,6 +61,7 @@ class Plan:
     place: Address = ROOT
     left_out: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:

@@ -79,6 +79,7 @@ class _Planning:
     wish: Wish
     metadata: Metadata = field(init=False)
     manifest: dict[str, Entry] = field(init=False)
+    replaced: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
         place, wish = self._place(), self.wish
@@ -108,6 +109,7 @@ class _Planning:
             links=wish.links,
             excludes=wish.excludes,
             added=tuple(extra.path for extra in wish.extras),
+            replaced=tuple(self.replaced),
             clamp_mtime=mtime,
             place=place,
             left_out=tuple(sorted(self.manifest.keys() - listed.keys(), key=str.encode)),
@@ -143,6 +145,7 @@ class _Planning:
                 target = posixpath.relpath(end, posixpath.dirname(name))
                 yield Planned(name, "link", mtime, mode=EXECUTABLE_MODE, target=target)
             else:
+                self.replaced += [path] if entry.link is not None else []
                 yield Planned(
                     name, "file", mtime, entry.size, content=self._file(path, entry, checksums.get(path))
                 )

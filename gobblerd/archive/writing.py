@@ -1,4 +1,4 @@
-"""Files that appear whole: written under a temporary name, made durable, renamed.
+"""Files and directories that appear whole: written under a temporary name, made durable, renamed.
 
 Every temporary file is held with flock while it is written, so that what a writer left that was killed can be
 told from what is being written, and is removed by the next one to write into that directory.
@@ -9,10 +9,12 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gobblerd.storage.files import FILE_MODE, sync_directory
+from gobblerd.storage.files import FILE_MODE, READ_DIRECTORY, sync_directory
+from gobblerd.storage.removal import remove_tree
 
 _BEFORE = ".gobblerd-"  # what temporary names begin and end with
 _AFTER = ".partial"
@@ -68,6 +70,22 @@ def temporary(directory: str) -> Iterator[Temporary]:
         found.give_up()
 
 
+@contextlib.contextmanager
+def temporary_directory(directory: str) -> Iterator[str]:
+    """Yield the path of a new directory; what was not renamed at the end of the block is gone."""
+    remove_abandoned(directory)
+    path = os.path.join(directory, f"{_BEFORE}{secrets.token_hex(8)}{_AFTER}")
+    os.mkdir(path)
+    fd = os.open(path, READ_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield path
+    finally:
+        if os.path.lexists(path):
+            remove_tree(path)
+        os.close(fd)
+
+
 def remove_abandoned(directory: str) -> int:
     """Remove temporary files that nobody writes any more; return how many there were."""
     with os.scandir(directory) as entries:
@@ -82,7 +100,10 @@ def _remove_abandoned(path: str) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            remove_tree(path)
+        else:
+            os.unlink(path)
     except OSError:  # it is being written, or is not ours to remove
         return False
     finally:

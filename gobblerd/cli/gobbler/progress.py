@@ -29,6 +29,10 @@ class Bars:
         description = self._then if is_over else f"{self._doing} {files}/{all_files}"
         self._display.update(self._all, description=description, completed=done, total=total or None)
 
+    def whole(self, done: int, total: int) -> None:
+        """Show how far everything is in bytes, where files are not counted."""
+        self._display.update(self._all, completed=done, total=total or None)
+
     def each(self, path: str, done: int, size: int) -> None:
         """Show how far one file is, until it is done; files that come in one piece are not shown."""
         if done == size:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from gobblerd.domain.errors import GobblerdError
+
 if TYPE_CHECKING:
     from gobblerd.client import Gobbler
 
@@ -71,7 +73,7 @@ class Verb(click.Command):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
             raise click.exceptions.Exit(NOBODY_READS) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, GobblerdError) as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             session.fail(error)
@@ -206,6 +208,8 @@ class Session:
             return UNREACHABLE, error.reason, {}
         if isinstance(error, GobblerError):
             return REFUSED, error.reason, {"code": error.code, **error.answer}
+        if isinstance(error, GobblerdError):  # what is done without a daemon, by the rules of the daemon
+            return REFUSED, error.reason, dict(error.details())
         if isinstance(error, OSError):
             return REFUSED, _sentence_of(error), {}
         return WRONG_USAGE, str(error), {}
