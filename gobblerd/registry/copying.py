@@ -4,6 +4,7 @@ Nobody can swap the bytes between hash and copy, since both come from the same b
 the size that it had when it was opened and no further, so that one that grows for ever is not followed.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 import xxhash
 
 from gobblerd.registry.source import Stamp, changed
-from gobblerd.storage.files import FILE_MODE, opened, write_all
+from gobblerd.storage.batches import create
+from gobblerd.storage.files import opened, write_all
 
 CHUNK = 256 * 1024
 IN_MEMORY = 8 * 1024 * 1024  # a file up to this size that may be a duplicate is kept until that is known
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+READ_LINKED = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
@@ -73,7 +74,7 @@ def copy_file(fd: int, path: str, name: str, dir_fd: int, tick: Tick) -> Digest:
     """
     before = Stamp.of(os.fstat(fd))
     hashes = _Hashes()
-    target = os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
+    target = create(name, dir_fd)
     try:
         for chunk in _chunks(fd, path, before):
             hashes.update(chunk)
@@ -92,19 +93,10 @@ def read_file(fd: int, path: str) -> tuple[bytes, Stamp]:
     return b"".join(_chunks(fd, path, before)), before
 
 
-def write_new(name: str, data: bytes, dir_fd: int) -> None:
-    """Write a new file of the tree; durable only with the tree."""
-    target = os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
-    try:
-        write_all(target, data)
-    finally:
-        os.close(target)
-
-
 def fast_checksum(path: str) -> tuple[int, str]:
     """Return size and xxh3-128 of a file of the registry, links followed; OSError if it is no file."""
     checksum = xxhash.xxh3_128()
-    with opened(path, _READ) as fd:
+    with opened(path, READ_LINKED) as fd:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):  # a whitelisted one that its owner replaced
             raise OSError(errno.EINVAL, "not a regular file", path)
@@ -118,13 +110,20 @@ def fast_checksum(path: str) -> tuple[int, str]:
 def _chunks(fd: int, path: str, before: Stamp) -> Iterator[bytes]:
     """Yield the bytes of an opened file; Wrong unless it was `before` all the while."""
     done = 0
-    try:
+    with no_longer_there(path):
         while done < before.size and (chunk := os.pread(fd, min(CHUNK, before.size - done), done)):
             done += len(chunk)
             yield chunk
-    except OSError as error:
-        if error.errno != errno.ESTALE:  # removed by another client of the file server
-            raise
-        raise changed(path) from error
     if done != before.size or Stamp.of(os.fstat(fd)) != before:
         raise changed(path)
+
+
+@contextlib.contextmanager
+def no_longer_there(path: str) -> Iterator[None]:
+    """Turn ESTALE, a file that another client of the file server removed, into Wrong."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        raise changed(path) from error

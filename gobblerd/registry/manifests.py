@@ -12,7 +12,7 @@ from gobblerd.registry import layout
 from gobblerd.storage.files import read_all
 
 ManifestStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
-_READ = os.O_RDONLY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a damaged registry may hold a FIFO there
 
 
 def manifests_below(

@@ -1,7 +1,7 @@
 """The other versions that a new version links to, as they were read unlocked, to be looked at again later."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from gobblerd.domain.errors import Absent, Fault, Wrong
 from gobblerd.domain.manifest import Entry, FileAddress
@@ -111,6 +111,10 @@ class Candidates:
         except OSError:
             sound = False
         return file if sound else None
+
+    def equals(self, digests: Sequence[Digest]) -> list[FileAddress | None]:
+        """Return for each digest what `equal` does."""
+        return [self.equal(digest) if digest.size in self._by_size else None for digest in digests]
 
     def surely_new(self, survey: Survey) -> int:
         """Return the bytes of a survey that no duplicate can save, known before anything is read."""

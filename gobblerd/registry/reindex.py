@@ -19,7 +19,7 @@ from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.neighbours import GoneError, Neighbours
 from gobblerd.registry.settling import Settling
-from gobblerd.registry.source import Reader
+from gobblerd.registry.source import Reader, SourceFile
 from gobblerd.registry.symlinks import (
     LocalTarget,
     Surroundings,
@@ -132,7 +132,8 @@ class Reindex:
         files = rebuilt.tree.files
         stale = [p for p in files if p not in self._digests or self._digests[p].stamp != files[p]]
         meter = Meter(self._progress, sum(files[path].size for path in stale))
-        for path, digest in digest_files(self._root, sorted(stale), meter.tick):
+        reading = [SourceFile(path, files[path].size) for path in sorted(stale)]
+        for path, digest in digest_files(self._root, reading, meter.tick):
             if not isinstance(digest, Digest):
                 raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
             self._digests[path] = digest

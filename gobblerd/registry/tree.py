@@ -4,16 +4,21 @@ The registry is the daemon's own, so paths are followed as they are; but a symbo
 stops the walk: what cannot be read, or cannot be in a version, is listed as such.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry import layout
 from gobblerd.registry.copying import Digest, Tick, digest_file
-from gobblerd.registry.source import Stamp
+from gobblerd.registry.crew import Desk
+from gobblerd.registry.engine import digest_batch, work_off
+from gobblerd.registry.lane_group import NOWHERE
+from gobblerd.registry.source import SourceFile, Stamp
+from gobblerd.storage.batches import ANYBODY, HERE
 from gobblerd.storage.files import READ_FILE, opened
 
 FILE = "a regular file"
@@ -104,10 +109,39 @@ def _take(tree: Tree, entry: "os.DirEntry[str]", path: str, below: list[str]) ->
         tree.others[path] = "a FIFO, socket or device"
 
 
-def digest_files(root: str, paths: Iterable[str], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
+def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
     """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
-    for path in paths:
-        yield path, digest_at(f"{root}/{path}", path, tick)
+    return work_off(files, _Hashing(root), tick)
+
+
+Hashed = tuple[str, Digest | str]
+
+
+@dataclass(frozen=True)
+class _Hashing:
+    """Files below `root` are hashed; one that cannot be read is told of, and stops nothing."""
+
+    root: str
+
+    @contextlib.contextmanager
+    def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:
+        with opened(f"{self.root}/{file.path}", READ_FILE) as fd:
+            yield fd, NOWHERE
+
+    def result(self, file: SourceFile, digest: Digest) -> Hashed:
+        return file.path, digest
+
+    def failed(self, file: SourceFile, error: OSError | Wrong) -> Hashed:
+        return file.path, _sentence(error)
+
+    def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Hashed]:
+        pieces = [(HERE, f"{self.root}/{file.path}", file.size) for file in files]
+
+        def slowly(index: int, _: memoryview) -> Digest | str:
+            return digest_at(pieces[index][1], files[index].path, lambda _: None)
+
+        digests = digest_batch(pieces, desk.buffer, READ_FILE, ANYBODY, slowly)
+        return [(file.path, digest) for file, digest in zip(files, digests, strict=True)]
 
 
 def digest_at(full: str, shown: str, tick: Tick) -> Digest | str:
@@ -115,10 +149,14 @@ def digest_at(full: str, shown: str, tick: Tick) -> Digest | str:
     try:
         with opened(full, READ_FILE) as fd:
             return digest_file(fd, shown, tick)
-    except OSError as error:
+    except (OSError, Wrong) as error:
+        return _sentence(error)
+
+
+def _sentence(error: OSError | Wrong) -> str:
+    if isinstance(error, OSError):
         return error.strerror or "cannot be read"
-    except Wrong:
-        return "it changed while it was read"
+    return "it changed while it was read"
 
 
 def stamp_at(path: str) -> Stamp | None:

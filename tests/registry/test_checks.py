@@ -12,6 +12,7 @@ from gobblerd.domain.errors import Busy
 from gobblerd.domain.names import Address
 from gobblerd.registry.checks import Flaw, Problem, check_version
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.source import SourceFile
 from gobblerd.registry.tree import digest_files
 
 VERSION = Address("p", "a", "2")
@@ -306,7 +307,8 @@ def test_tick_counts_bytes_and_cancels(bench: Bench) -> None:
 
 def test_file_that_cannot_be_read(bench: Bench) -> None:
     """Hashing gives the reason in place of a digest, and goes on with the next file."""
-    found = dict(digest_files(bench.full(""), ["no/such", "white", "plain"], lambda _: None))
+    paths = [SourceFile(path, 1) for path in ("no/such", "white", "plain")]
+    found = dict(digest_files(bench.full(""), paths, lambda _: None))
     assert found["no/such"] == "No such file or directory"
     assert isinstance(found["white"], str)  # a symbolic link is never followed
     assert not isinstance(found["plain"], str)

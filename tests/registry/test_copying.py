@@ -19,9 +19,9 @@ from gobblerd.registry.copying import (
     digest_of_bytes,
     fast_checksum,
     read_file,
-    write_new,
 )
 from gobblerd.registry.source import Stamp
+from gobblerd.storage.batches import write_new
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
 

@@ -1,0 +1,111 @@
+"""The one way in which files are read, hashed and written: for upload, reindex, validation, audit and scrub.
+
+Each file is read once, into a buffer; that buffer is hashed (MD5, which the format wants, and xxh3-128), and
+that same buffer is written, if anything is. Small files go in batches, large ones side by side in the lanes
+of a group (`lanes_group.py`); two threads work them off. What a file is, how it is opened and where it goes
+is the business of `Ways`.
+
+Memory is bounded whatever the files: for each thread a batch's buffer and two chunks a lane.
+"""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import xxhash
+
+from gobblerd.registry.copying import Digest
+from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick, work_here
+from gobblerd.registry.lane_group import LaneGroup, LargeWays
+from gobblerd.registry.source import SourceFile, Stamp
+from gobblerd.storage import native
+from gobblerd.storage.batches import Piece, read_files
+from gobblerd.storage.lanes import LANES, md5_many
+
+SMALL = 256 * 1024  # files up to this size go in batches
+_BATCH_BYTES = LANES * SMALL
+_BATCH_FILES = 256
+_FEW = 32  # files for which no thread is started, if they hold
+_LITTLE = 2 * SMALL  # no more than so many bytes
+
+R = TypeVar("R")
+
+
+class Ways(LargeWays[R], Protocol[R]):
+    """How files are opened, and what becomes of what was read."""
+
+    def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[R]:
+        """Do a batch of small files, which fit the desk's buffer together; `digest_batch` reads them."""
+        ...
+
+
+def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator[R]:
+    """Do every file, in no particular order; raises the first error, or what `tick` raises to cancel."""
+    small: list[SourceFile] = []
+    large: list[SourceFile] = []
+    for file in files:
+        (small if file.size <= SMALL else large).append(file)
+    tasks = itertools.chain(_groups(large, ways), _batches(small, ways))
+    if not large and len(small) <= _FEW and sum(file.size for file in small) <= _LITTLE:
+        return work_here(tasks, _LITTLE, tick)
+    return Crew(tasks, _BATCH_BYTES).work(tick)
+
+
+def _batches(files: Iterable[SourceFile], ways: Ways[R]) -> Iterator[Task[R]]:
+    """Cut files into batches in the order in which they are given."""
+    batch: list[SourceFile] = []
+    size = 0
+    for file in files:
+        if batch and (size + file.size > _BATCH_BYTES or len(batch) == _BATCH_FILES):
+            yield _batch(batch, ways)
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield _batch(batch, ways)
+
+
+def _batch(files: Sequence[SourceFile], ways: Ways[R]) -> Task[R]:
+    def task(desk: Desk) -> Iterator[list[R]]:
+        yield ways.batch(files, desk)
+        desk.tick(sum(file.size for file in files))
+
+    return task
+
+
+def _groups(files: Sequence[SourceFile], ways: Ways[R]) -> list[Task[R]]:
+    """Share out large files, the largest first: a lane whose file ends takes the next.
+
+    With vector lanes up to sixteen files are hashed by one thread as fast as one is, while another reads and
+    writes; only more than those, or just two, keep two groups busy.
+    """
+    waiting = collections.deque(sorted(files, key=lambda file: -file.size))
+    most = LANES if native.NATIVE is not None else 1
+    groups = 1 if 2 < len(files) <= most else min(THREADS, len(files))  # noqa: PLR2004
+    width = min(most, -(-len(files) // max(1, groups)))
+    return [LaneGroup(waiting, ways, width) for _ in range(groups)]
+
+
+def digest_batch(
+    pieces: Sequence[Piece],
+    buffer: bytearray,
+    flags: int,
+    owner: int,
+    slowly: Callable[[int, memoryview], R],
+) -> list[Digest | R]:
+    """Read and hash a batch. What is not as expected is left to `slowly`, with its index and its place.
+
+    The bytes of each file then lie in the buffer one after the other.
+    """
+    stamps = read_files(pieces, buffer, flags, owner)
+    view = memoryview(buffer)
+    ends = list(itertools.accumulate(piece[2] for piece in pieces))
+    places = [view[end - piece[2] : end] for end, piece in zip(ends, pieces, strict=True)]
+    md5sums = iter(md5_many([place for place, stamp in zip(places, stamps, strict=True) if stamp]))
+    return [
+        Digest(stamp[1], next(md5sums), xxhash.xxh3_128_hexdigest(place), Stamp(*stamp))
+        if stamp
+        else slowly(index, place)
+        for index, (place, stamp) in enumerate(zip(places, stamps, strict=True))
+    ]

@@ -1,0 +1,99 @@
+"""Reading and writing many small files in one go, relative to held descriptors.
+
+With the C extension a batch costs one call without the GIL, so that two threads keep two cores busy; without
+it the same system calls are made from here. Only the ordinary case is handled: whatever is not as expected
+comes back as None, for the caller to judge the slow way.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+
+from gobblerd.storage import native
+from gobblerd.storage.files import FILE_MODE, write_all
+
+Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
+RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
+ANYBODY = -1  # as an owner: whoever owns the file
+HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_files(
+    pieces: Sequence[Piece], buffer: bytearray | memoryview, flags: int, owner: int
+) -> list[RawStamp | None]:
+    """Read files into the buffer, one after the other, each at the sum of the sizes before it.
+
+    A file that cannot be opened with `flags`, is not regular, not `owner`'s, not of its size, or changes
+    while it is read is None; its place in the buffer then holds anything.
+    """
+    if native.NATIVE is not None:
+        found: list[RawStamp | None] = native.NATIVE.read_files(pieces, buffer, flags, owner)
+        return found
+    stamps, offset, view = [], 0, memoryview(buffer)
+    for piece in pieces:
+        size = piece[2]
+        if size > len(view) - offset:
+            raise ValueError("the files do not fit the buffer")
+        stamps.append(_read_one(piece, view[offset : offset + size], flags, owner))
+        offset += size
+    return stamps
+
+
+def _read_one(piece: Piece, place: memoryview, flags: int, owner: int) -> RawStamp | None:
+    dir_fd, name, size = piece
+    try:
+        fd = os.open(name, flags, dir_fd=dir_fd)
+    except OSError:
+        return None
+    try:
+        before = os.fstat(fd)
+        if (
+            not stat.S_ISREG(before.st_mode)
+            or before.st_size != size
+            or owner not in {ANYBODY, before.st_uid}
+        ):
+            return None
+        done = 0
+        while done < size and (got := os.preadv(fd, [place[done:]], done)):
+            done += got
+        stamp = _raw(before)
+        return stamp if done == size and _raw(os.fstat(fd)) == stamp else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _raw(status: os.stat_result) -> RawStamp:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def write_files(pieces: Sequence[Piece], wanted: bytes | bytearray, buffer: bytearray | memoryview) -> None:
+    """Write new files from the buffer, laid out as `read_files` does; only those whose byte in `wanted` is 1.
+
+    OSError where one could not be written; some may be by then.
+    """
+    if native.NATIVE is not None:
+        native.NATIVE.write_files(pieces, wanted, buffer, _CREATE, FILE_MODE)
+        return
+    offset, view = 0, memoryview(buffer)
+    for (dir_fd, name, size), is_wanted in zip(pieces, wanted, strict=True):
+        if is_wanted:
+            write_new(name, view[offset : offset + size], dir_fd)
+        offset += size
+
+
+def write_new(name: str, data: bytes | memoryview, dir_fd: int) -> None:
+    """Write one new file of the tree; durable only with the tree."""
+    target = create(name, dir_fd)
+    try:
+        write_all(target, data)
+    finally:
+        os.close(target)
+
+
+def create(name: str, dir_fd: int) -> int:
+    """Open a new file for writing; FileExistsError if anything is there, a link included."""
+    return os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)

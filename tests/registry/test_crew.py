@@ -1,0 +1,95 @@
+"""Threads that work off tasks: results, errors and cancelling reach whoever asked; nothing is left over."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gobblerd.registry.crew import Crew, Desk, work_here
+
+Ways = Callable[..., Iterator[int]]
+
+
+def in_threads(
+    tasks: list[Callable[[Desk], Iterator[list[int]]]], tick: Callable[[int], None]
+) -> Iterator[int]:
+    return Crew(tasks, 10).work(tick)
+
+
+def in_place(
+    tasks: list[Callable[[Desk], Iterator[list[int]]]], tick: Callable[[int], None]
+) -> Iterator[int]:
+    return work_here(tasks, 10, tick)
+
+
+@pytest.fixture(params=[in_threads, in_place])
+def work(request: pytest.FixtureRequest) -> Iterator[Ways]:
+    before = threading.active_count()
+    yield request.param
+    assert threading.active_count() == before
+
+
+def yielding(*results: int) -> Callable[[Desk], Iterator[list[int]]]:
+    def task(desk: Desk) -> Iterator[list[int]]:
+        for result in results:
+            desk.tick(result)
+            yield [result]
+
+    return task
+
+
+def test_all_results_and_ticks_arrive(work: Ways) -> None:
+    """From many tasks; ticks are called by the thread that takes the results."""
+    callers, ticks = set(), []
+
+    def tick(size: int) -> None:
+        callers.add(threading.get_ident())
+        ticks.append(size)
+
+    numbers = list(range(200))
+    assert sorted(work([yielding(n, n + 1000) for n in numbers], tick)) == [
+        *numbers,
+        *(n + 1000 for n in numbers),
+    ]
+    assert sorted(ticks) == [*numbers, *(n + 1000 for n in numbers)]
+    assert callers == {threading.get_ident()}
+
+
+def test_the_first_error_ends_it(work: Ways) -> None:
+    """It is raised where the results are taken."""
+
+    def fails(_: Desk) -> Iterator[list[int]]:
+        yield [1]
+        raise LookupError("it")
+
+    with pytest.raises(LookupError, match="it"):
+        list(work([fails, *(yielding(n) for n in range(500))], lambda _: None))
+
+
+def test_a_tick_that_raises_ends_it(work: Ways) -> None:
+    """As a daemon that stops does."""
+
+    def tick(size: int) -> None:
+        if size == 7:
+            raise LookupError("stop")
+
+    with pytest.raises(LookupError, match="stop"):
+        list(work([yielding(n) for n in range(500)], tick))
+
+
+def test_results_that_nobody_takes_stop_nobody(work: Ways) -> None:
+    """Whoever has enough closes the iterator; threads that wait to hand over give up."""
+    some = work([yielding(*range(100)) for _ in range(50)], lambda _: None)
+    assert next(some) == 0
+    some.close()  # type: ignore[attr-defined]
+
+
+def test_tasks_that_cannot_be_made(work: Ways) -> None:
+    """An error of the iterator of tasks is raised as well."""
+
+    def tasks() -> Iterator[Callable[[Desk], Iterator[list[int]]]]:
+        yield yielding(1)
+        raise LookupError("none")
+
+    with pytest.raises(LookupError, match="none"):
+        list(work(tasks(), lambda _: None))

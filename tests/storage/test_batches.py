@@ -1,0 +1,118 @@
+"""Batches of small files: only the ordinary is read, only what is new is written, whichever way."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gobblerd.storage.batches import ANYBODY, HERE, Piece, read_files, write_files
+from gobblerd.storage.files import READ_FILE
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def stamp(path: Path) -> tuple[int, int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def test_files_come_one_after_the_other(either: str, tmp_path: Path, top: int) -> None:
+    """Their stamps are those on disk; empty files take no room, odd names are names."""
+    contents = {"a": b"alpha", "empty": b"", "ü\n \\": b"odd", "big": os.urandom(70_000)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    pieces = [(top, name, len(data)) for name, data in contents.items()]
+    buffer = bytearray(sum(map(len, contents.values())) + 3)
+    assert read_files(pieces, buffer, READ_FILE, ANYBODY) == [stamp(tmp_path / name) for name in contents]
+    assert bytes(buffer) == b"".join(contents.values()) + bytes(3)
+    assert read_files([(HERE, str(tmp_path / "a"), 5)], buffer, READ_FILE, os.getuid()) == [
+        stamp(tmp_path / "a")
+    ]
+    assert read_files([], buffer, READ_FILE, ANYBODY) == []
+
+
+def test_what_is_not_ordinary_is_left_to_the_caller(either: str, tmp_path: Path, top: int) -> None:
+    """Links, FIFOs, sockets, directories, other sizes, other owners, nothing at all: None, without waiting."""
+    (tmp_path / "f").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("f")
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
+        names = [
+            ("f", 4),
+            ("f", 6),
+            ("link", 5),
+            ("pipe", 0),
+            ("socket", 0),
+            ("d", 4096),
+            ("none", 0),
+            ("f", 5),
+        ]
+        pieces = [(top, name, size) for name, size in names]
+        found = read_files(pieces, bytearray(10_000), READ_FILE, ANYBODY)
+    assert found == [None] * 7 + [stamp(tmp_path / "f")]
+    assert read_files([(top, "f", 5)], bytearray(5), READ_FILE, os.getuid() + 1) == [None]
+    assert read_files([(HERE, str(tmp_path / "f"), 5)], bytearray(5), READ_FILE, ANYBODY) != [None]
+    assert read_files([(9999, "f", 5)], bytearray(5), READ_FILE, ANYBODY) == [None]
+
+
+@pytest.mark.parametrize("sizes", [[5], [2, 3], [0, 5], [2**40]])
+def test_what_does_not_fit_is_a_mistake(either: str, tmp_path: Path, top: int, sizes: list[int]) -> None:
+    """Nothing is read beyond the buffer, nor written from beyond it."""
+    pieces = [(top, str(index), size) for index, size in enumerate(sizes)]
+    for index in range(len(sizes)):
+        (tmp_path / str(index)).write_bytes(b"12345")
+    with pytest.raises(ValueError, match="do not fit"):
+        read_files(pieces, bytearray(4), READ_FILE, ANYBODY)
+
+
+def test_wanted_files_are_written(either: str, tmp_path: Path, top: int) -> None:
+    """Each from its place in the buffer, mode 0644; the others are not touched."""
+    pieces: list[Piece] = [(top, "a", 3), (top, "b", 2), (top, "c", 0), (top, "d", 100_000)]
+    data = b"aaabb" + os.urandom(100_000)
+    write_files(pieces, bytes([1, 0, 1, 1]), data + b"more")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "a": b"aaa",
+        "c": b"",
+        "d": data[5:],
+    }
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("there", ["file", "link", "dangling", "directory"])
+def test_nothing_is_written_over(either: str, tmp_path: Path, top: int, there: str) -> None:
+    """Whatever is there is left, and no link is followed; the error names the file."""
+    place = tmp_path / "b"
+    (tmp_path / "victim").write_bytes(b"precious")
+    if there == "file":
+        place.write_bytes(b"precious")
+    elif there == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to("victim" if there == "link" else "nowhere")
+    with pytest.raises(FileExistsError, match="b"):
+        write_files([(top, "a", 1), (top, "b", 1), (top, "c", 1)], bytes([1, 1, 1]), b"xyz")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere").exists()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_directory_that_is_gone(either: str) -> None:
+    """An error of the system comes as it is."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        write_files([(9999, "a", 1)], b"\1", b"x")
+
+
+def test_a_byte_for_each_file(either: str, top: int) -> None:
+    """Fewer or more is a mistake."""
+    for wanted in (b"", b"\1\1"):
+        with pytest.raises(ValueError, match=r"."):
+            write_files([(top, "a", 1)], wanted, b"x")

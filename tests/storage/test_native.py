@@ -1,0 +1,156 @@
+"""The C extension is used only if it agrees with hashlib; the package installs with and without a compiler."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gobblerd.storage import native
+
+PROJECT = Path(__file__).parents[2]
+BOTH_WAYS = """
+import hashlib, sys
+from gobblerd.storage import native, lanes
+texts = [bytes(n) for n in range(40)]
+assert lanes.md5_many(texts) == [hashlib.md5(text).hexdigest() for text in texts]
+print(native.NATIVE is not None, native.__file__)
+"""
+
+
+def extension(**different: Any) -> Any:
+    if native.NATIVE is None:
+        pytest.skip("the C extension was not built (no compiler?)")
+    names = ("md5_start", "md5_update", "md5_finish")
+    return SimpleNamespace(**{**{name: getattr(native.NATIVE, name) for name in names}, **different})
+
+
+def test_an_extension_that_is_right_is_used() -> None:
+    """What was built here passes its own test."""
+    assert native.agrees(extension())
+
+
+@pytest.mark.parametrize("part", ["md5_start", "md5_update", "md5_finish"])
+def test_an_extension_that_is_wrong_is_not_used(part: str) -> None:
+    """One bit is enough, wherever a compiler got it wrong."""
+    right = getattr(extension(), part)
+
+    def wrong(*arguments: Any) -> Any:
+        found = right(*arguments)
+        changed = bytearray(found if found is not None else arguments[0])
+        changed[-1 if part == "md5_finish" else 0] ^= 1
+        if found is None:
+            arguments[0][:] = changed
+        return bytes(changed) if part == "md5_finish" else changed
+
+    assert not native.agrees(extension(**{part: wrong}))
+
+
+def test_without_the_extension_all_works(tmp_path: Path) -> None:
+    """A copy of the package without it uses hashlib, and says nothing."""
+    copy = tmp_path / "gobblerd"
+    subprocess.run(["cp", "-r", PROJECT / "gobblerd", copy], check=True)
+    for built in copy.rglob("*.so"):
+        built.unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH_WAYS], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("False")
+    assert str(tmp_path) in done.stdout
+    assert done.stderr == ""
+
+
+# ---- building
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that can build: an environment of its own, or this one if it has all that is needed."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import setuptools; print(setuptools.__version__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode == 0 and int(found.stdout.split(".")[0]) >= 77:
+        return Path(sys.executable)
+    place = tmp_path_factory.mktemp("builder")
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    python = place / "bin" / "python"
+    got = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "setuptools>=77"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if got.returncode != 0:
+        if os.environ.get("CI"):
+            pytest.fail(f"setuptools cannot be had: {got.stderr}")
+        pytest.skip("setuptools >= 77 is not at hand and cannot be fetched: builds are not tested")
+    return python
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git would have, so that builds leave nothing here and find nothing built."""
+    place = tmp_path_factory.mktemp("sources") / "gobblerd"
+    place.mkdir()
+    for name in ("gobblerd", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", PROJECT / name, place], check=True)
+    for built in place.rglob("*.so"):
+        built.unlink()
+    return place
+
+
+def built(python: Path, sources: Path, out: Path, hook: str, compiler: str) -> Path:
+    """Build as pip does, by the backend's hook; return what came of it."""
+    code = f"import setuptools.build_meta as backend; print('built', backend.{hook}({str(out)!r}))"
+    out.mkdir(exist_ok=True)
+    environment = {**os.environ, "CC": compiler, "LDSHARED": f"{compiler} -shared"}
+    done = subprocess.run(
+        [python, "-c", code], cwd=sources, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.split()[-1]
+
+
+def has_compiler() -> bool:
+    return (
+        subprocess.run(
+            ["sh", "-c", "command -v cc && test -e /usr/include/stdlib.h"], check=False, capture_output=True
+        ).returncode
+        == 0
+    )
+
+
+@pytest.mark.parametrize("compiler", ["cc", "/nonexistent/cc"])
+@pytest.mark.parametrize("by_way_of", ["wheel", "sdist"])
+def test_builds_with_and_without_a_compiler(
+    builder: Path, sources: Path, tmp_path: Path, compiler: str, by_way_of: str
+) -> None:
+    """A wheel for any Python from 3.11 on, from the sources and from an sdist; what is in it works."""
+    works = compiler == "cc" and has_compiler()
+    if compiler == "cc" and not works:
+        assert not os.environ.get("CI"), "CI has a compiler"
+        pytest.skip("no compiler: building with one is not tested")
+    here = tmp_path / "sources"
+    subprocess.run(["cp", "-r", sources, here], check=True)
+    if by_way_of == "sdist":
+        archive = built(builder, here, tmp_path / "sdist", "build_sdist", compiler)
+        subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
+        here = tmp_path / archive.name.removesuffix(".tar.gz")
+    wheel = built(builder, here, tmp_path / "wheel", "build_wheel", compiler)
+    names = zipfile.ZipFile(wheel).namelist()
+    assert ("gobblerd/storage/_native.abi3.so" in names) == works, names
+    assert "-cp311-abi3-" in wheel.name
+    inside = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(inside)
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH_WAYS], cwd=inside, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[0] == str(works)
+    assert str(inside) in done.stdout
