@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
 from gobblerd.service.config import Config
 from gobblerd.service.jobs import Jobs
+from gobblerd.staging.settings import PurgeAges
+from gobblerd.staging.status import PurgeCounts
 
 MUTATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -274,6 +277,59 @@ def test_a_kill_at_any_step_of_a_scheduled_job(name: str, arena: Arena) -> None:
         assert bench.snapshot() in (before, after)
         getattr(jobs_of(bench), name)()
         assert bench.snapshot() == after
+        bench.close()
+        if finished:
+            break
+    assert step > 5
+
+
+class NoSpool:
+    """A staging room in which nothing is old."""
+
+    def purge(self, now: int, ages: PurgeAges) -> PurgeCounts:
+        return PurgeCounts()
+
+
+def leave_old_things(bench: Bench) -> None:
+    """An event, uncommitted work of another daemon, and an upload that was set aside."""
+    event = bench.root / "..logs/2020-01-01T00:00:00Z_123456"
+    event.write_text('{"type": "delete-project", "project": "x"}')
+    os.utime(event, (1, 1))
+    for path in ("fedcba9876543210-0011/1/d/f", "aside/fedcba9876543210-0022/1/f"):
+        place = bench.root / "..transactions" / path
+        place.parent.mkdir(parents=True)
+        place.write_text("x")
+
+
+def purge(bench: Bench) -> dict[str, Any]:
+    config = Config(
+        staging=str(bench.staging),
+        registry=str(bench.root),
+        purge_transactions_days=1e-9,
+        purge_aside_days=1e-9,
+    )
+    staging: Any = SimpleNamespace(clock=bench.registry.clock)
+    spool: Any = NoSpool()
+    return dict(Jobs(bench.registry, staging, spool, lambda: config).purge().facts)
+
+
+def test_a_kill_at_any_step_of_a_purge(arena: Arena) -> None:
+    """The next one removes what is left; what is not old is not touched, and the registry audits clean."""
+    bench = arena.fresh()
+    before = bench.snapshot()
+    bench.close()
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        leave_old_things(bench)
+        finished = in_child(lambda bench=bench: purge(bench), step)
+        facts = purge(bench)
+        assert facts["failed"] == 0
+        assert facts["events"] in ((0,) if finished else (0, 1))
+        assert not [n for n in os.listdir(bench.root / "..transactions") if n.startswith("fedc")]
+        assert os.listdir(bench.root / "..transactions/aside") == []
+        assert bench.snapshot() == before
+        assert start_again(bench) == []
+        assert audit(str(bench.root)) == []
         bench.close()
         if finished:
             break

@@ -1,9 +1,11 @@
 """What goes, by age; what never does."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from registry.test_crash_steps import in_child
 from staging.rooms import ALICE, MakeRoom, Room, done, wait_for
 
 from gobblerd.staging.intake import Hint
@@ -178,3 +180,47 @@ def test_no_request_finds_half_a_directory(room: Room, monkeypatch: pytest.Monke
     assert purged(room, 7.1) == PurgeCounts(uploads=1)
     assert seen[0][0].startswith("..purged-")
     assert "mine" not in seen[0]
+
+
+def purged_by_a_new_daemon(path: Path) -> PurgeCounts:
+    room = Room(path).start()
+    try:
+        return purged(room.ready(), 400)
+    finally:
+        room.close()
+
+
+def paths(top: Path) -> set[str]:
+    return {str(path.relative_to(top)) for path in top.rglob("*")}
+
+
+def test_a_kill_at_any_step_of_a_purge(tmp_path: Path) -> None:
+    """An upload is there whole under its name or not at all, no request outlives its response; then it goes on."""
+    template, path = tmp_path / "template", tmp_path / "staging"
+    template.mkdir()
+    room = Room(template).start()
+    room.post(room.write(ACT))
+    mine = paths(upload(room, "mine"))
+    (template / "unrelated").write_text("x")
+    room.close()
+    for step in range(1, 1000):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        for name in (ACT, "mine", "unrelated"):
+            os.rename(template / name, path / name)  # identities are kept: inodes and times
+        shutil.copytree(template / "responses", path / "responses")
+        finished = in_child(lambda: purged_by_a_new_daemon(path), step)
+        if (path / "mine").exists():
+            assert paths(path / "mine") == mine
+        assert (path / "responses" / ACT).exists() or not (path / ACT).exists()
+        purged_by_a_new_daemon(path)
+        assert {name for name in os.listdir(path) if name != "responses"} == {"unrelated"}
+        assert not (path / "responses" / ACT).exists()
+        if finished:
+            break
+        os.rename(path / "unrelated", template / "unrelated")
+        room = Room(template).start()
+        room.post(room.write(ACT))
+        upload(room, "mine")
+        room.close()
+    assert step > 10
