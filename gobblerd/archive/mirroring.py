@@ -63,14 +63,13 @@ def mirror(
     project, asset, expression = split_spec(spec)
     here = get_backend(source) if isinstance(source, str) else source
     there = get_backend(target) if isinstance(target, str) else target
-    found = here.list_records(project, asset, VersionSpec.parse(expression))
-    if not found:
-        raise Absent("no release at {host} is {spec}", host=here.host, spec=spec)
     mirroring = _Mirroring(here, there, max_workers, each)
-    tasks = [mirroring.look(release) for release in _in_order(found)]
+    found = here.list_records(project, asset, VersionSpec.parse(expression))
+    tasks = _in_order([mirroring.look(release) for release in found])
+    if not tasks:
+        raise Absent("no release at {host} is {spec}", host=here.host, spec=spec)
     pending = [task for task in tasks if task.outcome == PLANNED]
-    files = sum(len(task.release.files) for task in pending)
-    meter = Meter(progress, files, sum(task.release.size for task in pending))
+    meter = Meter(progress, sum(task.files for task in pending), sum(task.size for task in pending))
     done: list[Mirrored] = []
     for task in tasks:
         became = task if dry_run or task.outcome != PLANNED else mirroring.copy(task, meter)
@@ -89,9 +88,10 @@ def verify_releases(source: "str | Backend", spec: str, *, max_workers: int = 4)
     project, asset, expression = split_spec(spec)
     here = get_backend(source) if isinstance(source, str) else source
     found = here.list_records(project, asset, VersionSpec.parse(expression))
-    if not found:
+    done = [_verified(here, release, max_workers).mirrored() for release in found]
+    if not done:
         raise Absent("no release at {host} is {spec}", host=here.host, spec=spec)
-    return [_verified(here, release, max_workers).mirrored() for release in found]
+    return done
 
 
 def split_spec(spec: str) -> tuple[str, str, str | None]:
@@ -102,31 +102,44 @@ def split_spec(spec: str) -> tuple[str, str, str | None]:
     return parts[0], parts[1], parts[2] if len(parts) == _PARTS and parts[2] else None
 
 
-def _in_order(releases: list[Release]) -> list[Release]:
-    """Return the releases so that the latest is copied last, and is the latest at the target too."""
-    if all(release.upload_finish for release in releases):
-        return sorted(releases, key=lambda release: release.upload_finish)
-    return releases
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A release on its way: as it is at the source, and as it will be called at the target."""
+    """A release on its way, without its files: of a thousand releases they would not fit into memory."""
 
-    release: Release
-    fitted: Release
+    release: Release  # as it is at the source
+    kept_as: str  # its version at the target
+    files: int
+    size: int
     outcome: str
     reason: str = ""
 
+    @classmethod
+    def of(cls, release: Release, outcome: str) -> "_Task":
+        bare = replace(release, files=(), directories=())
+        return cls(bare, release.version, len(release.files), release.size, outcome)
+
     def mirrored(self) -> Mirrored:
         one = self.release
-        kept = self.fitted.version
         return Mirrored(
-            one.project, one.asset, one.version, self.outcome, kept, len(one.files), one.size, self.reason
+            one.project,
+            one.asset,
+            one.version,
+            self.outcome,
+            self.kept_as,
+            self.files,
+            self.size,
+            self.reason,
         )
 
     def failed(self, error: Exception) -> "_Task":
         return replace(self, outcome=FAILED, reason=_sentence(error))
+
+
+def _in_order(tasks: list[_Task]) -> list[_Task]:
+    """Return the tasks so that the latest is copied last, and is the latest at the target too."""
+    if all(task.release.upload_finish for task in tasks):
+        return sorted(tasks, key=lambda task: task.release.upload_finish)
+    return tasks
 
 
 def _sentence(error: Exception) -> str:
@@ -144,16 +157,16 @@ class _Mirroring:
 
     def look(self, release: Release) -> _Task:
         """Find out what has to be done."""
-        task = _Task(release, release, PLANNED)
+        task = _Task.of(release, PLANNED)
         try:
             fitted = self._target.fit(release)
-            task = replace(task, fitted=fitted)
+            task = replace(task, kept_as=fitted.version)
             found = self._target.find_record(fitted)
             if found is None:
                 return task
             flaw = difference(release, found)
             if flaw is None:
-                return replace(task, fitted=found, outcome=THERE)
+                return replace(task, kept_as=found.version, outcome=THERE)
             if found.version != fitted.version:  # another release, under another name
                 return task
             raise Wrong(
@@ -170,19 +183,25 @@ class _Mirroring:
     def copy(self, task: _Task, meter: Meter) -> _Task:
         """Copy every file, then publish; what was put is let go if that fails."""
         try:
-            kept = self._put_files(task, meter)
-            reason = self._target.put_record(replace(task.fitted, files=kept))
-        except (GobblerdError, OSError, ValueError) as error:
-            self._target.abandon(task.fitted)
-            if isinstance(error, _ENDS):
-                raise
-            return task.failed(error)
-        except BaseException:  # Ctrl-C
-            self._target.abandon(task.fitted)
+            release = self._source.find_record(task.release)
+            if release is None:
+                raise Absent("{place} has gone meanwhile", place=str(task.release))
+            reason = self._copy(release, self._target.fit(release), meter)
+        except _ENDS:
             raise
+        except (GobblerdError, OSError, ValueError) as error:
+            return task.failed(error)
         return replace(task, outcome=COPIED, reason=reason)
 
-    def _put_files(self, task: _Task, meter: Meter) -> tuple[ReleaseFile, ...]:
+    def _copy(self, release: Release, fitted: Release, meter: Meter) -> str:
+        try:
+            kept = self._put_files(release, fitted, meter)
+            return self._target.put_record(replace(fitted, files=kept))
+        except BaseException:  # Ctrl-C too
+            self._target.abandon(fitted)
+            raise
+
+    def _put_files(self, release: Release, fitted: Release, meter: Meter) -> tuple[ReleaseFile, ...]:
         kept: dict[str, ReleaseFile] = {}
 
         def put(file: ReleaseFile, stop: Stop) -> None:
@@ -195,17 +214,17 @@ class _Mirroring:
                 if self._each is not None:
                     self._each(path, done, size)
 
-            content = self._source.open_blob(task.release, file, each)
-            with Checked(content, str(task.release), file, tell) as checked:
-                kept[file.path] = self._target.put_blob(task.fitted, file, checked)
+            content = self._source.open_blob(release, file, each)
+            with Checked(content, str(release), file, tell) as checked:
+                kept[file.path] = self._target.put_blob(fitted, file, checked)
             meter.add(1, 0)
 
-        for_each(task.release.files, put, self._max_workers)
-        return tuple(kept[file.path] for file in task.release.files)
+        for_each(release.files, put, self._max_workers)
+        return tuple(kept[file.path] for file in release.files)
 
 
 def _verified(source: Backend, release: Release, max_workers: int) -> _Task:
-    task = _Task(release, release, THERE)
+    task = _Task.of(release, THERE)
 
     def read(file: ReleaseFile, stop: Stop) -> None:
         with Checked(source.open_blob(release, file), str(release), file) as checked:

@@ -5,7 +5,7 @@ Parameters as in `reading`; an expression is what `VersionSpec` reads, `>=1.2,<2
 
 from typing import TYPE_CHECKING, Any
 
-from gobblerd.client.errors import GobblerError, failure
+from gobblerd.client.errors import GobblerError, GobblerUnreachable, failure
 from gobblerd.client.listing import list_versions
 from gobblerd.client.reading import (
     SUMMARY,
@@ -144,8 +144,9 @@ def download_version(
     """
     from gobblerd.client.filling import Filling  # noqa: PLC0415 - needed only to fetch
 
-    service = require_url(None, url)
-    name = newest_version(project, asset, version, None, service)
-    return Filling(service, f"{project}/{asset}/{name}", cache, max_workers, progress, each).fetch(
+    if not url:
+        raise failure(GobblerUnreachable, None, "a download needs the URL of a service, and none is given")
+    name = newest_version(project, asset, version, None, url)
+    return Filling(url, f"{project}/{asset}/{name}", cache, max_workers, progress, each).fetch(
         overwrite=False
     )

@@ -2,7 +2,11 @@
 
 import json
 import os
+import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import pytest
 from archive.backends.shelf import TREE as SHELF
 from archive.backends.shelf import read_archive, write_archive
 from client.middleman import middleman
-from support.daemon import RunningDaemon, StartDaemon
+from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
 from support.places import Tree, open_directory, read_tree
 
 from gobblerd import archive
@@ -306,3 +310,45 @@ def test_a_release_has_a_document() -> None:
     one = Mirrored("p", "a", "v1", "copied", "1.0.0", 2, 3)
     assert json.loads(json.dumps(one.document()))["kept_as"] == "1.0.0"
     assert Release("p", "a", "v1", ()).title == "a-v1"
+
+
+COPY = """
+import sys
+from gobblerd.archive import get_backend, mirror
+source, target, staging, cache = sys.argv[1:]
+done = mirror(get_backend(source, cache=cache), get_backend(target, staging=staging or None), "proj/data/2")
+assert [one.outcome for one in done] == ["copied"] or [one.outcome for one in done] == ["there"], done
+"""
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("target", ["registry", "shelf"])
+def test_a_killed_mirror_shows_no_part(
+    daemon: RunningDaemon, other: RunningDaemon, shelf: Path, cache: str, target: str, kills: int
+) -> None:
+    """kill -9 at random moments: a release is there whole or not at all, and the last attempt completes it."""
+    chance = random.Random(kills)
+    with middleman(daemon.port) as man:
+        man.pause = 0.002
+        places = [man.url, other.registry if target == "registry" else str(shelf), other.staging, cache]
+        if target == "shelf":
+            places[2] = ""
+        command = [sys.executable, "-P", "-c", COPY, *places]
+        environment = {**os.environ, "PYTHONPATH": PROJECT_ROOT}
+        for _ in range(kills):
+            seen = len(man.seen)
+            with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+                eventually(lambda seen=seen: len(man.seen) > seen, "the mirror to begin")
+                time.sleep(chance.random() * 0.6)
+                process.kill()
+            assert set(read_archive(shelf, "proj", "data")) <= {"2.0.0"}
+            if os.path.exists(other.path("proj", "data", "2")):
+                assert version_tree(other, "2")["big"] == BIG
+        man.pause = 0.0
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    if target == "shelf":
+        assert read_archive(shelf, "proj", "data") == {"2.0.0": {**TREE, "name": b"2"}}
+    else:
+        assert version_tree(other, "2") == {**TREE, "name": b"2"}
+    assert [path for path in files_below(cache) if "/REGISTRY/" in path] == []

@@ -136,5 +136,7 @@ def test_download_of_nothing(man: Middleman, cache: str) -> None:
     with pytest.raises(GobblerError, match=r"no version of proj/data is >5") as error:
         client.download_version("proj", "data", ">5", man.url, cache)
     assert error.value.code == 404
+    with pytest.raises(GobblerUnreachable, match="needs the URL"):
+        client.download_version("proj", "data", "3", None, cache)
     with pytest.raises(ValueError, match="at least 1"):
         client.download_version("proj", "data", "3", man.url, cache, max_workers=0)

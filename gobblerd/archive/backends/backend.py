@@ -4,7 +4,7 @@ A backend names a release by project, asset and version, whatever it calls them 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -40,8 +40,12 @@ class Backend(Protocol):
     def host(self) -> str:
         """What the place is called in messages: a path or a URL, never with a password."""
 
-    def list_records(self, project: str, asset: str, spec: VersionSpec) -> list[Release]:
-        """Return the releases that an expression means, oldest to newest by precedence; none: empty."""
+    def list_records(self, project: str, asset: str, spec: VersionSpec) -> Iterator[Release]:
+        """Yield the releases that an expression means, oldest to newest by precedence.
+
+        One after the other, because a release may have a hundred thousand files, and an asset as many
+        releases as there were days.
+        """
 
     def open_blob(self, release: Release, file: ReleaseFile, each: Each | None = None) -> Content:
         """Open a file of a release; `each` is told while it is being brought here."""

@@ -49,8 +49,8 @@ class CDCSArchive:
 
     # ---- reading
 
-    def list_records(self, project: str, asset: str, spec: VersionSpec) -> list[Release]:
-        """Return the releases that an expression means, oldest to newest; `latest` is the newest release."""
+    def list_records(self, project: str, asset: str, spec: VersionSpec) -> Iterator[Release]:
+        """Yield the releases that an expression means, oldest to newest; `latest` is the newest release."""
         with _understandable(self.host):
             rows = self._query(_RELEASE, {"title_versionless": asset})
             workspace = self._workspace(project) if rows else None
@@ -63,7 +63,8 @@ class CDCSArchive:
             found[release.version] = release
         latest = VersionSpec.parse(">=0").select(found)[-1:]
         meant = spec.select(found, latest[0] if latest else None)
-        return [self._with_checksums(found[name]) for name in meant]
+        for name in meant:
+            yield self._with_checksums(found[name])
 
     def _with_checksums(self, release: Release) -> Release:
         """Add what the metadata of the blobs say of their contents."""

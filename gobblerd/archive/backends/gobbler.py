@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from gobblerd.archive.backends.backend import Content, Each, Unready
@@ -42,12 +43,12 @@ class GobblerArchive:
 
     # ---- reading
 
-    def list_records(self, project: str, asset: str, spec: VersionSpec) -> list[Release]:
-        """Return the releases that an expression means, oldest to newest; none on probation."""
+    def list_records(self, project: str, asset: str, spec: VersionSpec) -> Iterator[Release]:
+        """Yield the releases that an expression means, oldest to newest; none on probation."""
         gobbler = self._gobbler
-        names = _or_none(lambda: gobbler.resolve_versions(project, asset, spec)) or []
-        found = [self._record(project, asset, name) for name in names]
-        return [release for release in found if release is not None]
+        for name in _or_none(lambda: gobbler.resolve_versions(project, asset, spec)) or []:
+            if (release := self._record(project, asset, name)) is not None:
+                yield release
 
     def _record(self, project: str, asset: str, version: str) -> Release | None:
         place = f"{project}/{asset}/{version}"

@@ -58,27 +58,32 @@ class FileSystemArchive:
 
     # ---- reading
 
-    def list_records(self, project: str, asset: str, spec: VersionSpec) -> list[Release]:
-        """Return the releases that an expression means, oldest to newest; `latest` is the newest release."""
-        found = {release.version: release for release in self._records(project, asset)}
-        latest = VersionSpec.parse(">=0").select(found)[-1:]
-        return [found[name] for name in spec.select(found, latest[0] if latest else None)]
-
-    def _records(self, project: str, asset: str) -> Iterator[Release]:
-        folder = self._folder(project, asset)
+    def list_records(self, project: str, asset: str, spec: VersionSpec) -> Iterator[Release]:
+        """Yield the releases that an expression means, oldest to newest; `latest` is the newest release."""
+        before = f"{asset}-v"
         try:
-            names = sorted(os.listdir(folder))
+            with os.scandir(self._folder(project, asset)) as entries:
+                names = [entry.name for entry in entries if entry.is_file()]
         except (FileNotFoundError, NotADirectoryError):
             return
-        for name in names:
-            path = os.path.join(folder, name)
-            if name.startswith(asset) and name.endswith(_SUFFIX) and os.path.isfile(path):
-                yield self._read(path, project, asset)
+        found = {
+            name[len(before) : -len(_SUFFIX)]: name
+            for name in names
+            if name.startswith(before) and name.endswith(_SUFFIX)
+        }
+        latest = VersionSpec.parse(">=0").select(found)[-1:]
+        for version in spec.select(found, latest[0] if latest else None):
+            yield self._read(os.path.join(self._folder(project, asset), found[version]), project, asset)
 
     def _read(self, path: str, project: str, asset: str) -> Release:
         with opened(path, READ_FILE & ~os.O_NOFOLLOW) as fd:
             data = read_all(fd, _RECORD_MOST)
-        return records.release_of_record(_parsed(data, path), path, project, asset)
+        release = records.release_of_record(_parsed(data, path), path, project, asset)
+        if os.path.basename(path) != f"{asset}-v{release.version}{_SUFFIX}":
+            raise Invalid(
+                "{path} is the record of another version: {version}", path=path, version=release.version
+            )
+        return release
 
     def open_blob(self, release: Release, file: ReleaseFile, each: Each | None = None) -> Content:  # noqa: ARG002 - it is here already
         """Open a file's blob."""

@@ -40,6 +40,7 @@ def mirror(
     from gobblerd.archive.mirroring import FAILED  # noqa: PLC0415 - as above
     from gobblerd.archive.mirroring import mirror as copy_releases  # noqa: PLC0415 - as above
 
+    session.let_the_daemon_read()
     try:
         here = get_backend(source, ask=True, store=store_password)
         there = get_backend(target, staging=session.given_staging, ask=True, store=store_password)

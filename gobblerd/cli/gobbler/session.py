@@ -136,8 +136,13 @@ class Session:
                 f"there is no staging directory {gobbler.staging} on this machine: is it spelled right, "
                 "and is its filesystem mounted here?",
             )
-        os.umask(os.umask(0) & ~_READABLE)
+        self.let_the_daemon_read()
         return gobbler
+
+    @staticmethod
+    def let_the_daemon_read() -> None:
+        """Make what this process writes from now on readable to others."""
+        os.umask(os.umask(0) & ~_READABLE)
 
     # ---- asking
 

@@ -107,11 +107,11 @@ def test_releases_are_listed(here: CDCSArchive, curator: Curator, shelf: Path) -
     assert listed("<1") == ["0.9.1", "0.10.0"]
     assert listed(">=2") == [f"2.{number}.0" for number in range(25)]
     assert listed("latest") == ["2.24.0"]
-    assert here.list_records("lab", "fit", VersionSpec.parse("latest"))[0].files == ()
-    assert here.list_records("lab", "none", VersionSpec.parse(None)) == []
-    assert {file.sha256 for file in here.list_records("lab", "fit", VersionSpec.parse("0.9.1"))[0].files} == {
-        hashlib.sha256(data).hexdigest() if data else "" for data in CONTENT.values()
-    }
+    assert next(here.list_records("lab", "fit", VersionSpec.parse("latest"))).files == ()
+    assert list(here.list_records("lab", "none", VersionSpec.parse(None))) == []
+    assert {
+        file.sha256 for file in next(here.list_records("lab", "fit", VersionSpec.parse("0.9.1"))).files
+    } == {hashlib.sha256(data).hexdigest() if data else "" for data in CONTENT.values()}
 
 
 def test_damage_is_noticed(here: CDCSArchive, curator: Curator, shelf: Path) -> None:
@@ -131,7 +131,7 @@ def test_damage_is_noticed(here: CDCSArchive, curator: Curator, shelf: Path) -> 
     record["content"] = "not json"
     curator.found = lambda *_: [record]  # type: ignore[method-assign]
     with pytest.raises(Invalid, match="no JSON document"):
-        here.list_records("lab", "fit", VersionSpec.parse(None))
+        list(here.list_records("lab", "fit", VersionSpec.parse(None)))
 
 
 def test_passwords(
@@ -142,13 +142,13 @@ def test_passwords(
         CDCSArchive(curator.url, USER, "wrong")
     assert capfd.readouterr() == ("", "")
     monkeypatch.setenv("GOBBLER_AUTH_LOCALHOST", f"{USER}:{PASSWORD}")
-    get_backend(f"cdcs+{curator.url}").list_records("lab", "fit", VersionSpec.parse(None))
+    list(get_backend(f"cdcs+{curator.url}").list_records("lab", "fit", VersionSpec.parse(None)))
     assert curator.seen[-1][2] == USER
     monkeypatch.delenv("GOBBLER_AUTH_LOCALHOST")
     curator.private = False
     found = get_backend(curator.url)
     assert isinstance(found, CDCSArchive)
-    assert found.list_records("lab", "fit", VersionSpec.parse(None)) == []
+    assert list(found.list_records("lab", "fit", VersionSpec.parse(None))) == []
     assert curator.seen[-1][2] is None
 
 
@@ -180,4 +180,4 @@ def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert curator.seen == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"{pem}.cert")
         found = CDCSArchive(curator.url, USER, PASSWORD)
-        assert found.list_records("lab", "fit", VersionSpec.parse(None)) == []
+        assert list(found.list_records("lab", "fit", VersionSpec.parse(None))) == []

@@ -69,12 +69,12 @@ def test_a_password_goes_to_its_gobblerd(daemon: RunningDaemon) -> None:
     with middleman(daemon.port) as man:
         found = get_backend(man.url, "anna", "s3:cret@")
         assert isinstance(found, GobblerArchive)
-        assert found.list_records("proj", "none", ALL) == []
+        assert list(found.list_records("proj", "none", ALL)) == []
         assert man.seen[-1].headers["Authorization"] == "Basic YW5uYTpzMzpjcmV0QA=="
         assert found.host == man.url
         assert "s3" not in local_registry("cache", str(found._gobbler.url))
         assert local_registry("cache", str(found._gobbler.url)) == local_registry("cache", man.url)
         named = get_backend(man.url.replace("://", "://anna:s3cret@"))
-        named.list_records("proj", "none", ALL)
+        assert list(named.list_records("proj", "none", ALL)) == []
         assert man.seen[-1].headers["Authorization"] == "Basic YW5uYTpzM2NyZXQ="
         assert named.host == man.url

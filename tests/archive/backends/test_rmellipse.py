@@ -27,7 +27,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def listed(root: Path, expression: str | None, title: str = "fit") -> list[Release]:
-    return FileSystemArchive(str(root)).list_records("lab", title, VersionSpec.parse(expression))
+    return list(FileSystemArchive(str(root)).list_records("lab", title, VersionSpec.parse(expression)))
 
 
 def record(root: Path) -> Path:
