@@ -120,6 +120,7 @@ NEED_ROOT = (
     "cli/test_audit_command.py",
     "cli/test_init.py",
     "client/",
+    "doctor/",
     "examples/",
     "faults/",
     "gobbler/",

@@ -15,6 +15,7 @@ _COMMANDS: Mapping[str, str] = {
     "serve": "gobblerd.cli.serve",
     "init": "gobblerd.cli.init",
     "check-config": "gobblerd.cli.check_config",
+    "doctor": "gobblerd.cli.doctor.command",
     "recover": "gobblerd.cli.recover",
     "audit": "gobblerd.cli.audit",
     "demo": "gobblerd.cli.demo",

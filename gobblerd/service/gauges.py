@@ -65,28 +65,28 @@ def _queue(spool: SpoolStatus) -> Iterator[Metric]:
 
 def _schedules(jobs: Sequence[JobStatus]) -> Iterator[Metric]:
     for kind, text in (("runs", "Runs by this daemon."), ("failures", "Runs by this daemon that failed.")):
-        counter = CounterMetricFamily(f"gobblerd_schedule_{kind}", text, labels=("job",))
+        counter = CounterMetricFamily(f"gobblerd_schedule_{kind}", text, labels=("schedule",))
         for job in jobs:
             counter.add_metric((job.name,), getattr(job, kind))
         yield counter
-    yield _family("schedule_running", "1 while it runs.", "job", {job.name: job.running for job in jobs})
+    yield _family("schedule_running", "1 while it runs.", "schedule", {job.name: job.running for job in jobs})
     yield _family(
         "schedule_last_success_timestamp_seconds",
         "When it last ended well, by whichever daemon of the registry.",
-        "job",
+        "schedule",
         {job.name: _seconds(job.last.success) for job in jobs if job.last and job.last.success},
     )
     yield _family(
         "schedule_last_duration_seconds",
         "How long its last run took.",
-        "job",
+        "schedule",
         {job.name: job.last.seconds for job in jobs if job.last and job.last.finish},
     )
     periods = {job.name: period_of(job.when) for job in jobs}
     yield _family(
         "schedule_period_seconds",
         "Longest time between two runs by its schedule; absent if it is off.",
-        "job",
+        "schedule",
         {name: period for name, period in periods.items() if period is not None},
     )
     yield from _results(jobs)
@@ -95,7 +95,7 @@ def _schedules(jobs: Sequence[JobStatus]) -> Iterator[Metric]:
 def _results(jobs: Sequence[JobStatus]) -> Iterator[Metric]:
     """Yield the numbers in which the last runs that were done put what they found and did."""
     family = GaugeMetricFamily(
-        "gobblerd_schedule_result", "What its last complete run found or did.", labels=("job", "what")
+        "gobblerd_schedule_result", "What its last complete run found or did.", labels=("schedule", "what")
     )
     for job in jobs:
         for what, number in (job.last.numbers if job.last else {}).items():

@@ -17,9 +17,10 @@ _OCTAL_DIGITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """The filesystem below a path; `type` as in mountinfo, "unknown" where that does not tell."""
+    """The filesystem below a path: type and options as in mountinfo, "unknown" where that does not tell."""
 
     type: str
+    options: frozenset[str] = frozenset()
 
     @property
     def is_local(self) -> bool:
@@ -40,13 +41,15 @@ def filesystem_of(path: str, mountinfo: str = "/proc/self/mountinfo") -> Filesys
     except OSError:
         return Filesystem("unknown")
     real = os.path.realpath(path)
-    covering = [(len(point), at, kind) for at, (point, kind) in enumerate(mounts) if _covers(point, real)]
-    return Filesystem(max(covering)[2] if covering else "unknown")  # of equal ones the last hides the others
+    covering = [(len(point), at) for at, (point, _) in enumerate(mounts) if _covers(point, real)]
+    return mounts[max(covering)[1]][1] if covering else Filesystem("unknown")  # the last hides its equals
 
 
-def _mount(line: str) -> tuple[str, str]:
-    fields, _, tail = line.partition(" - ")
-    return _unescaped(fields.split(" ")[4]), tail.split(" ")[0]
+def _mount(line: str) -> tuple[str, Filesystem]:
+    fields, _, tail = line.rstrip("\n").partition(" - ")
+    _, _, _, _, point, options, *_ = fields.split(" ")
+    kind, _, above, *_ = (*tail.split(" "), "", "")
+    return _unescaped(point), Filesystem(kind, frozenset((*options.split(","), *above.split(","))))
 
 
 def _covers(point: str, path: str) -> bool:

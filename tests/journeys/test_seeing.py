@@ -71,9 +71,9 @@ def test_a_job_tells_when_it_last_ended_well(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(settings={**QUIET, "schedule_refresh_usage": "1"})
     daemon.done("create_project", {"project": "p"})
     name = "gobblerd_schedule_last_success_timestamp_seconds"
-    eventually(lambda: value(daemon, name, job="refresh_usage"), "a run that ended well")
-    assert (value(daemon, "gobblerd_schedule_runs_total", job="refresh_usage") or 0) >= 1
-    assert value(daemon, "gobblerd_schedule_period_seconds", job="refresh_usage") == 1
+    eventually(lambda: value(daemon, name, schedule="refresh_usage"), "a run that ended well")
+    assert (value(daemon, "gobblerd_schedule_runs_total", schedule="refresh_usage") or 0) >= 1
+    assert value(daemon, "gobblerd_schedule_period_seconds", schedule="refresh_usage") == 1
 
 
 def test_by_how_much_the_refresh_mended_the_usages(start_daemon: StartDaemon) -> None:
@@ -85,7 +85,7 @@ def test_by_how_much_the_refresh_mended_the_usages(start_daemon: StartDaemon) ->
     with open(daemon.path("..transactions", "state", "refresh_usage.json"), "w", encoding="utf-8") as file:
         file.write('{"start": "2026-01-01T00:00:00Z"}')  # so long ago that a run was missed
     daemon.start()
-    labels = {"job": "refresh_usage", "what": "mended_bytes"}
+    labels = {"schedule": "refresh_usage", "what": "mended_bytes"}
     eventually(lambda: value(daemon, "gobblerd_schedule_result", **labels) == 40, "the usage to be mended")
 
 

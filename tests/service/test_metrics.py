@@ -112,15 +112,18 @@ def test_jobs_tell_of_their_last_run(metrics: Metrics) -> None:
         JobStatus("scrub", "off", None, running=True, last=scrub, runs=1, failures=0),
     ]
     watched(metrics, jobs=jobs)
-    assert value(metrics, "gobblerd_schedule_runs_total", job="refresh_usage") == 3
-    assert value(metrics, "gobblerd_schedule_failures_total", job="refresh_usage") == 1
+    assert value(metrics, "gobblerd_schedule_runs_total", schedule="refresh_usage") == 3
+    assert value(metrics, "gobblerd_schedule_failures_total", schedule="refresh_usage") == 1
     success = datetime(2026, 11, 19, 2, 30, 1, tzinfo=UTC).timestamp()
-    assert value(metrics, "gobblerd_schedule_last_success_timestamp_seconds", job="refresh_usage") == success
-    assert value(metrics, "gobblerd_schedule_last_duration_seconds", job="refresh_usage") == 9
-    assert value(metrics, "gobblerd_schedule_period_seconds", job="refresh_usage") == 86400
-    assert value(metrics, "gobblerd_schedule_period_seconds", job="scrub") is None
-    assert value(metrics, "gobblerd_schedule_running", job="scrub") == 1
-    assert value(metrics, "gobblerd_schedule_result", job="refresh_usage", what="mended_bytes") == 12
+    assert (
+        value(metrics, "gobblerd_schedule_last_success_timestamp_seconds", schedule="refresh_usage")
+        == success
+    )
+    assert value(metrics, "gobblerd_schedule_last_duration_seconds", schedule="refresh_usage") == 9
+    assert value(metrics, "gobblerd_schedule_period_seconds", schedule="refresh_usage") == 86400
+    assert value(metrics, "gobblerd_schedule_period_seconds", schedule="scrub") is None
+    assert value(metrics, "gobblerd_schedule_running", schedule="scrub") == 1
+    assert value(metrics, "gobblerd_schedule_result", schedule="refresh_usage", what="mended_bytes") == 12
 
 
 @pytest.mark.parametrize(

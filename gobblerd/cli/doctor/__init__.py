@@ -1,0 +1,1 @@
+"""`gobblerd doctor`: tries a deployment before users do; `command.py` says in which order."""
