@@ -63,6 +63,11 @@ def test_published_vectors(tree: dict[str, bytes | None], checksum: str, tmp_pat
     assert tree_checksum(tmp_path) == checksum
 
 
+def test_the_documentation_shows_the_same_vectors() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/archives.md").read_text(encoding="utf-8")
+    assert [checksum for _, checksum in VECTORS if checksum not in page] == []
+
+
 def test_only_names_and_contents_count(tmp_path: Path) -> None:
     """Times, modes and the registry's own files change nothing; a byte, a name and an empty directory do."""
     lay_out(tmp_path, {"d/a": b"1", "e": None})

@@ -1,8 +1,12 @@
 """`gobblerd.archive` offers what its table names, and type checkers see the same."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
+
+import pytest
 
 from gobblerd import archive
 
@@ -26,6 +30,14 @@ def test_type_checkers_see_exactly_the_public_names() -> None:
         for alias in node.names
     }
     assert seen == {f"{module}.{name}" for name, module in archive._PUBLIC.items()}
+
+
+@pytest.mark.parametrize(
+    "module", sorted({module for module in archive._PUBLIC.values() if ".archive." in module})
+)
+def test_examples_in_docstrings_run(module: str) -> None:
+    """What a docstring shows is so."""
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_importing_the_package_imports_nothing_of_it() -> None:

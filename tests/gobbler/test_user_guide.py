@@ -12,7 +12,7 @@ from examples.desk import EXAMPLES, require_program
 from gobbler.shell import Shell, make_home
 from support.daemon import PROJECT_ROOT
 
-PAGES = ("users.md", "python.md", "any-language.md", "releases.md")
+PAGES = ("users.md", "python.md", "any-language.md", "releases.md", "archives.md")
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 NEEDS = re.compile(r"^# needs: (\S+)$", re.MULTILINE)
 
@@ -48,6 +48,11 @@ def test_every_snippet_is_in_a_language_that_is_tried(page: str) -> None:
     """No block is only looked at."""
     tried = {"users.md": {"bash"}, "python.md": {"python"}, "any-language.md": {"bash", "r"}}
     tried["releases.md"] = {"bash", "text"}  # the text is a picture of a directory
+    tried["archives.md"] = {
+        "bash",
+        "python",
+        "text",
+    }  # the text is a receipt, and what needs a configured service
     assert {snippet.language for snippet in snippets(page)} == tried[page]
 
 
@@ -71,6 +76,16 @@ def test_releases(reader: Shell) -> None:
     commands = [snippet for snippet in snippets("releases.md") if snippet.language == "bash"]
     output = run_all(reader, ["bash", "-euo", "pipefail", "-c"], commands)
     assert "forecast/model/1.0.0 is there already as v1.0" in output
+    assert reader.left_in_staging() == []
+
+
+def test_archives(reader: Shell) -> None:
+    """docs/archives.md: the commands, then the program, in one directory."""
+    found = snippets("archives.md")
+    commands = [snippet for snippet in found if snippet.language == "bash"]
+    run_all(reader, ["bash", "-euo", "pipefail", "-c"], commands)
+    program = [snippet for snippet in found if snippet.language == "python"]
+    run_all(reader, [sys.executable, "-W", "error", "-c"], program)
     assert reader.left_in_staging() == []
 
 
