@@ -119,6 +119,8 @@ class TarReader:
         try:
             return self._stream.take(BLOCK)
         except Ended:
+            if self._stream.position == 0:
+                raise _no_archive() from None
             raise Damaged("the archive is cut off {where}", where=self._where()) from None
 
     def _header(self) -> Header | None:
@@ -134,9 +136,7 @@ class TarReader:
             return read_header(block)
         except BadHeader as error:
             if self._stream.position == BLOCK:
-                raise Damaged(
-                    "this is no archive: neither zip nor tar (plain or compressed with zstd, gzip, xz, bzip2)"
-                ) from None
+                raise _no_archive() from None
             raise Damaged(
                 "the archive's header at byte {at}, {where}, is damaged: {error}",
                 at=self._stream.position - BLOCK,
@@ -228,6 +228,10 @@ class TarReader:
             return Judged(judged_path(shown), "link", 0, 0o777, pax_mtime(records, header), text)
         path = judged_path(shown, is_directory=True)
         return Judged(path, "directory", 0, safe_mode(header.mode) | 0o100, pax_mtime(records, header))
+
+
+def _no_archive() -> Damaged:
+    return Damaged("this is no archive: neither zip nor tar (plain or compressed with zstd, gzip, xz, bzip2)")
 
 
 def _one(long: bytes, records: Records, key: bytes) -> bytes:

@@ -39,7 +39,7 @@ from gobblerd.client.reading import (
 )
 from gobblerd.client.releases import download_version, release_record, resolve_versions
 from gobblerd.client.service import start_gobbler, stop_gobbler
-from gobblerd.client.uploading import allocate_upload_directory, upload_directory
+from gobblerd.client.uploading import allocate_upload_directory, upload_archive, upload_directory
 
 __all__ = [
     "Gobbler",
@@ -79,6 +79,7 @@ __all__ = [
     "stop_gobbler",
     "submit",
     "unpack_path",
+    "upload_archive",
     "upload_directory",
     "validate_version",
     "version_path",

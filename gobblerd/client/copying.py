@@ -52,6 +52,21 @@ def copy_tree(
     for_each(plan.files, copy, concurrent)
 
 
+def copy_archive(archive: str, target: str, *, progress: Progress | None) -> None:
+    """Copy an archive file to the new file `target`, and its receipt beside it; ValueError as above."""
+    files = [("", os.stat(archive).st_size)]
+    receipt = f"{archive}.receipt.json"
+    if os.path.isfile(receipt):
+        files.append((".receipt.json", os.stat(receipt).st_size))
+    meter = Meter(progress, len(files), sum(size for _, size in files))
+
+    def copy(file: tuple[str, int], stop: Stop) -> None:
+        suffix, _ = file
+        _copy(os.path.realpath(f"{archive}{suffix}"), f"{target}{suffix}", meter, stop)
+
+    for_each(files, copy, 1)
+
+
 def look(source: str, *, ignore_dot: bool) -> Plan:
     """Return what is to be copied; links are never followed."""
     plan = Plan()

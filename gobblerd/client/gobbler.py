@@ -101,6 +101,7 @@ class Gobbler:
     service_info = _Operation(reading.service_info)
     set_permissions = _Operation(actions.set_permissions)
     unpack_path = _Operation(reading.unpack_path)
+    upload_archive = _Operation(uploading.upload_archive)
     upload_directory = _Operation(uploading.upload_directory)
     validate_version = _Operation(actions.validate_version)
     version_path = _Operation(fetching.version_path)

@@ -2,12 +2,15 @@
 """The functions that upload: a place in staging, and a directory from there or from anywhere."""
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gobblerd.client.drops import submit
 
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Progress
+
+RECEIPT_SUFFIX = ".receipt.json"  # of the name of the receipt that lies beside an archive
 
 
 def allocate_upload_directory(staging: str, create: bool = True) -> str:
@@ -71,13 +74,63 @@ def upload_directory(
         _remove(copy)
 
 
-def _name_in_staging(directory: str, staging: str) -> str | None:
-    """Return the name of a directory directly in staging; None if it is somewhere else, or a link."""
-    path = os.path.abspath(directory)
+def upload_archive(
+    project: str,
+    asset: str,
+    version: str,
+    archive: str,
+    staging: str,
+    url: str | None,
+    probation: bool = False,
+    consume: bool | None = None,
+    ignore_dot: bool = False,
+    spoof: str | None = None,
+    strip: int | None = None,
+    *,
+    timeout: float | None = None,
+    progress: "Progress | None" = None,
+) -> None:
+    """Upload an archive file (tar or zip, compressed or not) as a new version.
+
+    One that lies directly in staging is taken as it is. Any other is copied there first, with its receipt if
+    one lies beside it, and the copies are removed in the end, also after an error or Ctrl-C. `strip`: 1 to
+    leave its one top directory out of all paths, 0 to keep it; by default it is left out if there is exactly
+    one. The rest is as for `upload_directory`, but that names with a dot are taken unless `ignore_dot`.
+    """
+    fields = {
+        "project": project,
+        "asset": asset,
+        "version": version,
+        "on_probation": probation,
+        "ignore_dot": ignore_dot,
+    }
+    if strip is not None:
+        fields["strip"] = strip
+    name = _name_in_staging(archive, staging, is_archive=True)
+    if name is not None:
+        taken = {**fields, "source": name, "consume": bool(consume)}
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        return
+    from gobblerd.client.copying import copy_archive  # noqa: PLC0415 - needed only to copy
+
+    copy = allocate_upload_directory(staging, create=False)
+    try:
+        copy_archive(archive, copy, progress=progress)
+        taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+    finally:
+        for path in (copy, f"{copy}{RECEIPT_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _name_in_staging(source: str, staging: str, *, is_archive: bool = False) -> str | None:
+    """Return the name of what is to be uploaded directly in staging; None if it is elsewhere, or a link."""
+    path = os.path.abspath(source)
     if os.path.islink(path) or os.path.realpath(os.path.dirname(path)) != os.path.realpath(staging):
         return None
-    if not os.path.isdir(path):
-        raise NotADirectoryError(f"{directory!r} is not a directory")
+    if not is_archive and not os.path.isdir(path):
+        raise NotADirectoryError(f"{source!r} is not a directory")
     return os.path.basename(path)
 
 

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-import shutil
 from typing import Any
 
 import click
 
-from gobblerd.cli.gobbler.dropping import COPY_PREFIX, drop
+from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
 from gobblerd.cli.gobbler.session import Session, verb
 from gobblerd.domain.messages import REQUEST_PREFIX, action_of
 
@@ -91,7 +90,7 @@ def _clear_away(staging: str, path: str) -> None:
         os.unlink(path)
         source = document.get("source") if isinstance(document, dict) else None
         if isinstance(source, str) and source.startswith(COPY_PREFIX) and "/" not in source:
-            shutil.rmtree(os.path.join(staging, source), ignore_errors=True)
+            clear_copy(os.path.join(staging, source))
 
 
 COMMANDS = {"request": request, "wait": wait}

@@ -1,7 +1,6 @@
-"""`gobbler upload`."""
+"""`gobbler upload`: of a directory, or of an archive file."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 import click
 
-from gobblerd.cli.gobbler.dropping import COPY_PREFIX, drop
+from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
 from gobblerd.cli.gobbler.progress import bar
 from gobblerd.cli.gobbler.session import Session, verb
 
@@ -17,7 +16,7 @@ _CONCURRENT = 4  # copies at the same time
 
 
 @verb("upload")
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.argument("source", metavar="DIR|ARCHIVE", type=click.Path(exists=True))
 @click.argument("project")
 @click.argument("asset")
 @click.argument("version")
@@ -25,30 +24,39 @@ _CONCURRENT = 4  # copies at the same time
 @click.option("--consume", is_flag=True, help="Let files in DIR go once stored, if DIR is in staging.")
 @click.option("--ignore-dot", is_flag=True, help="Leave out names that begin with a dot.")
 @click.option("--spoof", metavar="USER", help="Upload on behalf of USER, if the service allows it.")
+@click.option("--strip", type=click.IntRange(0, 1), help="Of an archive: top directories to leave out.")
 @click.option("--no-wait", is_flag=True, help="Print the request's name for `gobbler wait`.")
 def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
     """Make the new VERSION of ASSET in PROJECT from what is in DIR.
 
-    A DIR directly in the staging directory is taken as it is; any other is copied there first, and the
-    copy is checked and removed in the end. Symbolic links and empty directories stay what they are.
+    Or of what is in ARCHIVE, a tar or zip file: its one top directory is left out of all paths, unless
+    --strip says otherwise. What lies directly in the staging directory is taken as it is; anything else is
+    copied there first, and the copy is checked and removed in the end. Symbolic links and empty directories
+    stay what they are.
     """
     wanted = _Upload(**given)
+    if wanted.strip is not None and not wanted.is_archive:
+        raise click.UsageError("--strip is for archives")
     if no_wait:
         name = _drop(session, wanted)
         session.show({"request": name}, lambda: [name])
         return
     with bar("copying", "waiting for the answer") as progress:
-        session.asking.upload_directory(
+        how: dict[str, Any] = {"concurrent": _CONCURRENT}
+        put = session.asking.upload_directory
+        if wanted.is_archive:
+            put, how = session.asking.upload_archive, {"strip": wanted.strip}
+        put(
             wanted.project,
             wanted.asset,
             wanted.version,
-            wanted.directory,
+            wanted.source,
             probation=wanted.probation,
             consume=wanted.consume or None,
             ignore_dot=wanted.ignore_dot,
             spoof=wanted.spoof,
-            concurrent=_CONCURRENT,
             progress=progress,
+            **how,
         )
     on_probation = wanted.probation or _is_on_probation(session, wanted.place)
     answer = {"project": wanted.project, "asset": wanted.asset, "version": wanted.version}
@@ -67,7 +75,7 @@ def _is_on_probation(session: Session, place: str) -> bool:
 class _Upload:
     """What is to be uploaded, where to, and how."""
 
-    directory: str
+    source: str
     project: str
     asset: str
     version: str
@@ -75,6 +83,12 @@ class _Upload:
     consume: bool
     ignore_dot: bool
     spoof: str | None
+    strip: int | None
+
+    @property
+    def is_archive(self) -> bool:
+        """Tell whether it is a file."""
+        return os.path.isfile(self.source)
 
     @property
     def place(self) -> str:
@@ -92,13 +106,14 @@ class _Upload:
             "ignore_dot": self.ignore_dot,
             "consume": consume,
         }
-        return found if self.spoof is None else {**found, "spoof": self.spoof}
+        more = {"spoof": self.spoof, "strip": self.strip}
+        return {**found, **{key: value for key, value in more.items() if value is not None}}
 
 
 def _drop(session: Session, wanted: _Upload) -> str:
     """Copy if need be, drop the request, and leave both; return the request's name."""
     staging = str(session.asking.staging)
-    path = os.path.abspath(wanted.directory)
+    path = os.path.abspath(wanted.source)
     if not os.path.islink(path) and os.path.realpath(os.path.dirname(path)) == os.path.realpath(staging):
         return drop(staging, "upload", wanted.fields(os.path.basename(path), consume=wanted.consume))
     with _copy(wanted, staging) as source:
@@ -107,28 +122,29 @@ def _drop(session: Session, wanted: _Upload) -> str:
 
 @contextmanager
 def _copy(wanted: _Upload, staging: str) -> Iterator[str]:
-    """Copy the directory into staging; yield the copy's name. It goes if the block fails."""
-    from gobblerd.client.copying import copy_tree  # noqa: PLC0415 - needed only to copy
+    """Copy the directory or archive into staging; yield the copy's name. It goes if the block fails."""
+    from gobblerd.client.copying import copy_archive, copy_tree  # noqa: PLC0415 - needed only to copy
 
     name = f"{COPY_PREFIX}{os.urandom(8).hex()}"
     copy = os.path.join(staging, name)
-    if os.path.realpath(copy).startswith(os.path.join(os.path.realpath(wanted.directory), "")):
-        raise ValueError(
-            f"{wanted.directory} holds the staging directory: copied there, it would hold itself"
-        )
-    os.mkdir(copy)
+    if os.path.realpath(copy).startswith(os.path.join(os.path.realpath(wanted.source), "")):
+        raise ValueError(f"{wanted.source} holds the staging directory: copied there, it would hold itself")
     try:
         with bar("copying") as progress:
-            copy_tree(
-                wanted.directory,
-                copy,
-                ignore_dot=wanted.ignore_dot,
-                concurrent=_CONCURRENT,
-                progress=progress,
-            )
+            if wanted.is_archive:
+                copy_archive(wanted.source, copy, progress=progress)
+            else:
+                os.mkdir(copy)
+                copy_tree(
+                    wanted.source,
+                    copy,
+                    ignore_dot=wanted.ignore_dot,
+                    concurrent=_CONCURRENT,
+                    progress=progress,
+                )
         yield name
     except BaseException:
-        shutil.rmtree(copy, ignore_errors=True)
+        clear_copy(copy)
         raise
 
 
