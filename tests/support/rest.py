@@ -148,12 +148,16 @@ def no_metrics(accept: str) -> tuple[bytes, str]:
 
 @contextmanager
 def serving(
-    registry: str, *whitelist: str, prefix: str = "", browser: Browser | None = None
+    registry: str,
+    *whitelist: str,
+    prefix: str = "",
+    browser: Browser | None = None,
+    status: Callable[[], Mapping[str, Any]] = dict,
 ) -> Iterator[Server]:
     """Serve the registry until the block ends."""
     spool, problems = FakeSpool(), list[str]()
     browser = browser or Browser(registry, lambda: whitelist)
-    page = make_page(browser, registry, dict, prefix)
+    page = make_page(browser, registry, status, prefix)
     app = make_app(spool, browser, INFO, prefix, lambda: problems, page, no_metrics, patience=IMPATIENT)
     started: Future[_Running] = Future()
     thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))

@@ -209,3 +209,91 @@ def test_a_prefix_comes_before_what_leads_elsewhere(tmp_path: Path) -> None:
             body = server.ask(f"{root}?path=alpha/data/1", headers=BROWSER).body.decode()
             assert 'href="/gobbler/fetch/alpha/data/1/x.txt"' in body
             assert 'href="/gobbler/docs"' in body
+
+
+STATUS = {
+    "state": "serving",
+    "problems": ["the watcher does not work: <limit reached>"],
+    "spool": {
+        "running": {"short": 1, "long": 2},
+        "queued": {"short": 0, "long": 3},
+        "oldest_seconds": 90.0,
+        "overflowed": True,
+        "unwritten": 1,
+        "at_hand": [
+            {
+                "name": "request-upload-<7>",
+                "user": "alice",
+                "action": "upload",
+                "state": "running",
+                "seconds": 90.0,
+                "bytes_done": 500,
+                "bytes_total": 2000,
+            }
+        ],
+        "recent": [
+            {
+                "name": "request-reroute_links-8",
+                "user": "bob",
+                "action": "reroute_links",
+                "code": 403,
+                "seconds": 0.012,
+                "finished": "2026-11-20T10:37:45.5Z",
+                "reason": "not an administrator",
+            }
+        ],
+    },
+    "schedules": [
+        {
+            "name": "scrub",
+            "when": "0 1 * * *",
+            "next_run": "2026-11-21T01:00:00Z",
+            "running": True,
+            "last": {
+                "start": "2026-11-20T01:00:00Z",
+                "finish": "2026-11-20T01:10:00Z",
+                "outcome": "done",
+                "reason": "",
+                "seconds": 600.0,
+                "numbers": {"read_bytes": 5e9, "faults": 1, "notices": 0},
+                "facts": {
+                    "findings": [
+                        {"path": "p/a/1/<f>", "kind": "wrong size", "expected": "3", "found": "4"},
+                    ],
+                    "failed": ["p/b"],
+                    "mended": [{"place": "p", "stored": 1, "right": 2}],
+                },
+            },
+        },
+        {"name": "purge", "when": "", "next_run": None, "running": False, "last": None},
+    ],
+}
+
+
+def test_what_the_daemon_does_is_told(tmp_path: Path) -> None:
+    """Queue, a long request's progress, recent outcomes with their reasons, and what is wrong."""
+    with serving(str(tmp_path), status=lambda: STATUS) as server:
+        answer = look(server, "?view=activity")
+        shown = text_of(answer)
+        assert "request-upload-&lt;7&gt; alice upload running 500 B of 2.00 kB 1.5 min" in shown
+        assert (
+            "request-reroute_links-8 bob reroute_links 403 not an administrator 2026-11-20 10:37:45 UTC 12 ms"
+            in shown
+        )
+        assert "More requests lie in staging" in shown
+        assert "1 response could not be written" in shown
+        assert "the watcher does not work: &lt;limit reached&gt;" in shown
+        assert 'class="bad"' in answer.body.decode()
+
+
+def test_jobs_and_their_findings_are_told(tmp_path: Path) -> None:
+    """When, how the last run ended, its numbers, and each finding with path, expectation and what was found."""
+    with serving(str(tmp_path), status=lambda: STATUS) as server:
+        shown = text_of(look(server, "?view=schedules"))
+    assert "Scrub running When 0 1 * * * Next run 2026-11-21 01:00:00 UTC" in shown
+    assert "done 2026-11-20 01:10:00 UTC, took 10.0 min" in shown
+    assert "Read 5.00 GB Faults 1" in shown
+    assert "p/a/1/&lt;f&gt; wrong size 3 4" in shown
+    assert "Failed p/b" in shown
+    assert re.search(r"Mended place: p , stored: 1 , right: 2", shown)
+    assert "Purge When off Next run \u2013 Last run never" in shown
