@@ -8,7 +8,7 @@ Limit: of two fetches into one DIR at once, the one that ends later may fail, an
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,11 @@ from gobblerd.cli.gobbler.session import Session, absent, verb
 from gobblerd.cli.gobbler.text import counted
 from gobblerd.domain.names import is_internal
 
+if TYPE_CHECKING:
+    from gobblerd.client.parallel import Meter, Stop
+
 _CONCURRENT = 4
+_CHUNK = 1 << 20
 _ARRIVING = ".gobbler-fetch"  # within DIR, until all is there
 
 
@@ -92,24 +96,25 @@ class _Copy:
         os.makedirs(self._output, exist_ok=True)
         missing = [path for path, entry in self._manifest.items() if not self._has(path, entry, is_same)]
         if missing and is_local(self._session.gobbler.registry, force_remote=False):
-            self._copy_all(missing, is_same, progress)
+            self._copy_all(missing, progress)
         elif missing:
             source = _fetched(self._session, self._place, self._arriving, progress)
             for path in missing:
                 self._move(os.path.join(source, path), path)
         shutil.rmtree(self._arriving, ignore_errors=True)
 
-    def _copy_all(self, missing: list[str], is_same: Any, progress: Bars | None) -> None:
+    def _copy_all(self, missing: list[str], progress: Bars | None) -> None:
         """Copy from the registry."""
         from gobblerd.client.parallel import Meter, Stop, for_each  # noqa: PLC0415 - needed only to copy
 
+        each = progress.each if progress else None
+
         source = str(_fetched(self._session, self._place, None, None))
-        meter = Meter(progress, len(missing), sum(self._manifest[path]["size"] for path in missing))
+        meter = Meter(progress, len(missing), sum(self._manifest[path]["size"] for path in missing), each)
 
         def copy(path: str, stop: Stop) -> None:
-            stop.check()
-            self._copy(os.path.join(source, path), path, is_same)
-            meter.add(1, self._manifest[path]["size"])
+            self._copy(os.path.join(source, path), path, meter, stop)
+            meter.add(1, 0)
 
         for_each(missing, copy, _CONCURRENT)
 
@@ -131,15 +136,25 @@ class _Copy:
             raise ValueError(f"{target} is there already and is something else: give another directory")
         return True
 
-    def _copy(self, source: str, path: str, is_same: Any) -> None:
-        """Copy one file under another name, check it, and rename it."""
+    def _copy(self, source: str, path: str, meter: "Meter", stop: "Stop") -> None:
+        """Copy one file under another name, check what was copied, and rename it."""
+        import hashlib  # noqa: PLC0415 - needed only to copy
+
         entry, target = self._manifest[path], os.path.join(self._output, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.makedirs(self._arriving, exist_ok=True)
         temporary = os.path.join(self._arriving, os.urandom(8).hex())
         try:
-            shutil.copyfile(source, temporary)
-            _require(is_same(temporary, entry["size"], entry["md5sum"]), source)
+            digest, done = hashlib.md5(usedforsecurity=False), 0
+            with open(source, "rb", buffering=0) as read, open(temporary, "xb") as write:
+                while chunk := read.read(_CHUNK):
+                    stop.check()
+                    write.write(chunk)
+                    digest.update(chunk)
+                    done += len(chunk)
+                    meter.add(0, len(chunk))
+                    meter.tell(f"{self._place}/{path}", done, entry["size"])
+            _require((done, digest.hexdigest()) == (entry["size"], entry["md5sum"]), source)
             os.rename(temporary, target)
         except BaseException:
             if os.path.lexists(temporary):
