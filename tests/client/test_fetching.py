@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from client.middleman import Middleman, middleman
 from support.daemon import PATIENCE, PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
-from support.places import Tree, open_directory, read_tree
+from support.places import Tree, read_tree
 
 from gobblerd.client import GobblerError, fetch_directory, fetch_file, fetch_manifest
 from gobblerd.client.cache import Cache, local_registry
@@ -39,18 +38,6 @@ def daemon(start_module_daemon: StartDaemon) -> RunningDaemon:
     daemon.done("create_project", {"project": "proj"})
     daemon.upload(PATH, TREE)
     return daemon
-
-
-@pytest.fixture
-def man(daemon: RunningDaemon) -> Iterator[Middleman]:
-    with middleman(daemon.port) as man:
-        yield man
-
-
-@pytest.fixture
-def cache() -> Iterator[str]:
-    with open_directory() as path:
-        yield path
 
 
 def users_files(path: str) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 
 import pytest
-from client.middleman import Middleman, middleman
+from client.middleman import Middleman
 from support.daemon import RunningDaemon, StartDaemon
-from support.places import open_directory, read_tree
+from support.places import read_tree
 
 from gobblerd import client
 from gobblerd.client import GobblerError, GobblerUnreachable
@@ -25,18 +24,6 @@ def daemon(start_module_daemon: StartDaemon) -> RunningDaemon:
         daemon.upload(f"proj/data/{name}", {"f": CONTENT[name], "d/same": b"same", "empty": None})
     daemon.upload("proj/data/9", {"f": b"9"}, on_probation=True)
     return daemon
-
-
-@pytest.fixture
-def man(daemon: RunningDaemon) -> Iterator[Middleman]:
-    with middleman(daemon.port) as man:
-        yield man
-
-
-@pytest.fixture
-def cache() -> Iterator[str]:
-    with open_directory() as path:
-        yield path
 
 
 @pytest.fixture(params=["disk", "rest", "older service"])

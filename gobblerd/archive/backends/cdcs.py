@@ -16,9 +16,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from gobblerd.archive.backends import records
 from gobblerd.archive.backends.backend import Content, Each
+from gobblerd.archive.backends.credentials import variable
 from gobblerd.domain.errors import Absent, Forbidden, Invalid, Plain, Wrong
 from gobblerd.domain.release import Release, ReleaseFile
 from gobblerd.domain.version_spec import VersionSpec
@@ -232,7 +234,10 @@ def _understandable(host: str) -> Iterator[None]:
         code = error.response.status_code if error.response is not None else 0
         if code in _FORBIDDEN:
             raise Forbidden(
-                "{host} refuses this user and password ({code})", host=Plain(host), code=code
+                "{host} refuses this user and password ({code}): {variable} or ~/.netrc may hold others",
+                host=Plain(host),
+                code=code,
+                variable=Plain(variable(urlsplit(host).hostname or "")),
             ) from None
         raise OSError(0, f"{host} answered {code}", None) from error
     except requests.exceptions.SSLError as error:

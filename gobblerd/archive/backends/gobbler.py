@@ -111,11 +111,9 @@ class GobblerArchive:
         """Write a file into the directory in staging that will be uploaded."""
         path = os.path.join(self._directory(release), file.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(os.open(path, _CREATE, 0o666), "wb", buffering=0) as out:
+        with open(os.open(path, _CREATE, 0o666), "wb") as out:
             while data := content.read(_CHUNK):
-                view = memoryview(data)
-                while view:
-                    view = view[out.write(view) :]
+                out.write(data)
         return file
 
     def _directory(self, release: Release) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from gobblerd.domain.errors import Invalid, Plain, Wrong
+from gobblerd.domain.names import check_name
 from gobblerd.domain.release import Release, ReleaseFile, check_paths
 from gobblerd.domain.version_spec import SemVer
 
@@ -23,6 +24,8 @@ _FILES_MOST = 1_000_000
 
 def fitting(release: Release) -> Release:
     """Return the release as rmellipse can read it: `1.2` becomes 1.2.0; Wrong if it has no such version."""
+    check_name("project", release.project)
+    check_name("asset", release.asset)
     version = SemVer.read(release.version)
     if version is None:
         raise Wrong(

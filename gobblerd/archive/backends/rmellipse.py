@@ -114,12 +114,11 @@ class FileSystemArchive:
         temporary = os.path.join(self._blobs(release), f".{os.urandom(8).hex()}.part")
         digest = hashlib.sha256()
         try:
-            with open(os.open(temporary, _CREATE, 0o666), "wb", buffering=0) as out:
+            with open(os.open(temporary, _CREATE, 0o666), "wb") as out:
                 while data := content.read(_CHUNK):
                     digest.update(data)
-                    view = memoryview(data)
-                    while view:
-                        view = view[out.write(view) :]
+                    out.write(data)
+                out.flush()
                 os.fsync(out.fileno())
             name = digest.hexdigest()
             self._install(temporary, self._blob(release, name), file.size)

@@ -157,6 +157,13 @@ def test_versions_get_three_numbers(other: Path, version: str, kept: str) -> Non
     assert found.files == (file,)
 
 
+def test_no_release_is_written_outside(other: Path) -> None:
+    """Names are names."""
+    for project, asset in (("..", "fit"), ("lab", ".."), (".", "fit")):
+        with pytest.raises(Wrong, match="name"):
+            FileSystemArchive(str(other)).fit(Release(project, asset, "1", ()))
+
+
 @pytest.mark.parametrize(("asset", "version"), [("fit", "2026-11"), ("fit", "draft"), ("a>=b", "1")])
 def test_what_rmellipse_could_not_ask_for_is_refused(other: Path, asset: str, version: str) -> None:
     """Before a byte is copied."""
