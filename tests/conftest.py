@@ -117,6 +117,8 @@ def pytest_runtest_makereport(
 # Files of several users, mounts and service accounts are what these are about, or what their tools are made of.
 NEED_ROOT = (
     "actions/",
+    "archive/backends/test_choosing.py",
+    "archive/test_mirror.py",
     "cli/test_audit_command.py",
     "cli/test_init.py",
     "client/",

@@ -59,6 +59,21 @@ def mirror(
     they were uploaded, where that is known, else oldest to newest by precedence. With `dry_run` nothing is
     written. `progress` is told files done, files in all, bytes done, bytes in all; `each` how far one file
     is; `told` what became of a release, at once. Absent if `spec` means nothing at the source.
+
+    >>> import io, pathlib, tempfile
+    >>> base = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ("here", "there"):
+    ...     (base / name).mkdir()
+    ...     (base / name / ".rmearchive").touch()
+    >>> here, there = get_backend(str(base / "here")), get_backend(str(base / "there"))
+    >>> release = Release("lab", "fit", "1.0.0", (ReleaseFile("result", 2),))
+    >>> kept = here.put_blob(release, release.files[0], io.BytesIO(b"42"))
+    >>> here.put_record(replace(release, files=(kept,)))
+    ''
+    >>> [(one.version, one.outcome) for one in mirror(here, there, "lab/fit/^1")]
+    [('1.0.0', 'copied')]
+    >>> [one.outcome for one in mirror(here, there, "lab/fit")]
+    ['there']
     """
     project, asset, expression = split_spec(spec)
     here = get_backend(source) if isinstance(source, str) else source

@@ -100,7 +100,13 @@ def release_title(asset: str, version: str) -> str:
 def release_of(
     project: str, asset: str, version: str, manifest: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> Release:
-    """Make the release of a version from its two documents; ValueError names what is wrong in them."""
+    """Make the release of a version from its two documents; ValueError names what is wrong in them.
+
+    >>> manifest = {"a/b": {"size": 3, "md5sum": "900150983cd24fb0d6963f7d28e17f72"}}
+    >>> release = release_of("p", "model", "v1.2", manifest, {"upload_user_id": "anna"})
+    >>> release.title, release.size, release.uploader
+    ('model-v1.2', 3, 'anna')
+    """
     place = f"{project}/{asset}/{version}"
     files: list[ReleaseFile] = []
     directories: list[str] = []

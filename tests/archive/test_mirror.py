@@ -1,5 +1,6 @@
 """Releases between registries and other places: complete, verified, once, and nothing left behind."""
 
+import doctest
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
 from support.places import Tree, open_directory, read_tree
 
 from gobblerd import archive
-from gobblerd.archive import Absent, Backend, GobblerArchive, Mirrored, Wrong, get_backend, mirror
+from gobblerd.archive import Absent, Backend, GobblerArchive, Mirrored, Wrong, get_backend, mirror, mirroring
 from gobblerd.archive.backends.backend import Checked, Unready
 from gobblerd.client import Gobbler, GobblerUnreachable
 from gobblerd.domain.release import Release, ReleaseFile
@@ -303,6 +304,12 @@ def test_every_file_is_told_of_by_one_thread_at_a_time(daemon: RunningDaemon, sh
         inside.release()
 
     mirror(daemon.registry, str(shelf), "proj/data/2", progress=progress, max_workers=4)
+
+
+def test_examples_of_the_docstrings() -> None:
+    """What the docstrings show is what happens."""
+    found = doctest.testmod(mirroring)
+    assert (found.attempted > 0, found.failed) == (True, 0)
 
 
 def test_a_release_has_a_document() -> None:

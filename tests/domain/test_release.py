@@ -1,9 +1,11 @@
 """Releases: what a version's documents make, and which paths cannot be."""
 
+import doctest
 import json
 
 import pytest
 
+from gobblerd.domain import release as release_module
 from gobblerd.domain.release import Release, check_paths, flaw_of_path, release_of, release_title
 
 LINK = {"project": "p", "asset": "a", "version": "1", "path": "f"}
@@ -30,6 +32,12 @@ def test_a_release_has_what_the_documents_say() -> None:
     assert "on_probation" not in document
     assert "link" not in document["files"][1]
     assert release_of("p", "a", "1", MANIFEST, {**SUMMARY, "on_probation": True}).document()["on_probation"]
+
+
+def test_examples_of_the_docstrings() -> None:
+    """What the docstrings show is what happens."""
+    found = doctest.testmod(release_module)
+    assert (found.attempted > 0, found.failed) == (True, 0)
 
 
 def test_an_empty_release() -> None:

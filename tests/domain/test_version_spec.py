@@ -6,6 +6,8 @@ import random
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -144,6 +146,16 @@ def test_order_agrees_with_packaging() -> None:
     assert len(pairs) > 1000
     for one, other in pairs:
         assert (precedence(one) < precedence(other)) == (Version(one) < Version(other)), (one, other)
+
+
+NAMES = r"v?[0-9]{1,2}(\.[0-9]{1,2}){1,2}(-(alpha|beta|rc)\.(0|[1-9][0-9]?))?"
+
+
+@given(st.lists(st.from_regex(NAMES, fullmatch=True)))
+def test_any_names_are_sorted_as_packaging_sorts_them(names: list[str]) -> None:
+    """Whatever their order was; ties stay ties."""
+    ours = [Version(name) for name in sorted(names, key=precedence)]
+    assert ours == sorted(Version(name) for name in names)
 
 
 @pytest.mark.parametrize(
