@@ -126,6 +126,7 @@ NEED_ROOT = (
     "examples/",
     "faults/",
     "gobbler/",
+    "guide/",
     "hostile/",
     "journeys/",
     "load/",
