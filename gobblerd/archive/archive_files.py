@@ -54,8 +54,8 @@ class ArchiveFiles:
         self._dropped = dropped
         self._taking = taking
         self._manifests: dict[str, bytes] = {}  # `..manifest` files that may be the version's, by path
-        unpacking = Unpacking(path, dropped.stamp, candidates, taking.allow)
-        tops = self._unpack(unpacking)
+        with Unpacking(path, dropped.stamp, candidates, taking.allow) as unpacking:
+            tops = self._unpack(unpacking)
         self._top = self._top_of(tops, unpacking.tree)
         self._unpacked: list[Unpacked] = unpacking.tree.files  # until they were taken for the first time
         self._duplicates: dict[str, tuple[int, str]] = {}  # path -> size and MD5
@@ -112,7 +112,7 @@ class ArchiveFiles:
         reading = Reading(file, self._taking.limits)
         for member, content in reading.members():
             self._add(member, content, unpacking)
-        unpacking.flush()
+        unpacking.finish()
         self._require_unchanged()
         if receipt is not None and (file.size, file.sha256) != (receipt.size, receipt.sha256):
             raise Wrong("the archive {source} is not what its receipt says", source=self._dropped.name)
