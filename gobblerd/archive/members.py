@@ -116,14 +116,16 @@ class Names:
 
     def add(self, path: str, *, is_directory: bool = False) -> str | None:
         """Take a name; return what is wrong with it, or None. After a flaw, what is taken is undefined."""
-        if flaw := flaw_of_path(path):
-            return flaw
+        return flaw_of_path(path) or self.place(path, is_directory=is_directory)
+
+    def place(self, path: str, *, is_directory: bool) -> str | None:
+        """Do the same for a name that is known to be one."""
         if is_directory:
             if path in self._given:
                 return _TWICE
             self._given.add(path)
             return self._add_directory(path)
-        return self._add_directory(posixpath.dirname(path)) or self._add_other(path)
+        return self._add_directory(path.rpartition("/")[0]) or self._add_other(path)
 
     def __len__(self) -> int:
         """Count the names, directories that are only lain in included."""

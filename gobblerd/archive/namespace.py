@@ -22,7 +22,7 @@ class Namespace:
 
     def add(self, member: Judged) -> None:
         """Take a member in; Unsafe if its place is taken, or if it is a link that nothing can mend."""
-        if flaw := self.names.add(member.path, is_directory=member.kind == "directory"):
+        if flaw := self.names.place(member.path, is_directory=member.kind == "directory"):
             raise unsafe(member.path, flaw)
         if member.kind == "link":
             if flaw := _flaw_of_target(member):

@@ -5,6 +5,7 @@ which tools write it: nothing in a header can then change unnoticed.
 """
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ _CHECKSUM = re.compile(rb"([0-7]{6})(?:\0 | \0)|([0-7]{7})\0")
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _RECORD = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=", re.DOTALL)
 _SIZE_OCTAL_MAX = 0o77777777777  # 8 GiB - 1: what the size field of a ustar header can hold
+_ENDS = frozenset(b" \0")
+_ADLER_PRIME = 65521
 _USTAR = b"ustar\x0000"
 
 
@@ -41,7 +44,7 @@ class BadHeader(Exception):
 def read_header(block: bytes) -> Header:
     """Read a block of 512 bytes that is not all zeros; BadHeader if it is damaged."""
     match = _CHECKSUM.fullmatch(block, 148, 156)
-    if match is None or int(match[1] or match[2], 8) != sum(block) - sum(block[148:156]) + 8 * 32:
+    if match is None or not _sums_up(block, int(match[1] or match[2], 8)):
         raise BadHeader("its checksum is wrong")
     name = _text(block[0:100])
     if block[345] and block[257:265] == _USTAR:
@@ -56,12 +59,28 @@ def read_header(block: bytes) -> Header:
     )
 
 
+def _sums_up(block: bytes, said: int) -> bool:
+    """Tell whether the bytes of a header, its checksum taken as spaces, add up to what it says.
+
+    Adler-32 has the sum of bytes, modulo 65521, plus 1 in its lower half: thirty times faster than `sum`.
+    That a header adds up to 65521 too much or too little takes more than 256 changed bytes.
+    """
+    rest = said - 8 * 32
+    found = (zlib.adler32(block[156:], zlib.adler32(block[:148])) & 0xFFFF) - 1
+    return rest in {found, found + _ADLER_PRIME}
+
+
 def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
 def _number(field: bytes) -> int:
     """Read a number in octal, or in base 256 as GNU tar writes large and negative ones."""
+    if field[-1] in _ENDS and field[:-1].isdigit():
+        try:
+            return int(field[:-1], 8)
+        except ValueError:
+            raise BadHeader("one of its numbers is none") from None
     if field[0] in {0x80, 0xFF}:
         value = int.from_bytes(field[1:], "big")
         return value if field[0] == 0x80 else value - (1 << 8 * (len(field) - 1))  # noqa: PLR2004
@@ -118,7 +137,9 @@ def pax_size(records: Records, header: Header, name: str) -> int:
 
 def pax_mtime(records: Records, header: Header) -> int:
     """Return a member's time of modification, whole seconds; its header's where the PAX one is none."""
-    whole = records.get(b"mtime", b"").partition(b".")[0]
+    if b"mtime" not in records:
+        return safe_time(header.mtime)
+    whole = records[b"mtime"].partition(b".")[0]
     try:
         return safe_time(int(whole) if len(whole) < 20 else header.mtime)  # noqa: PLR2004 - digits of 2**64
     except ValueError:

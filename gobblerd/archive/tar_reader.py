@@ -44,12 +44,13 @@ class _Content:
 
     def whole(self) -> bytes:
         try:
-            data = self._stream.take(self._left)
-            self._left = 0
-            self._end()
+            data = self._stream.take(self._left + self._padding)
         except Ended:
             raise self._cut_off() from None
-        return data
+        size, self._left, self._padding = self._left, 0, 0
+        if data[size:] != _ZERO[: len(data) - size]:
+            raise self._damaged()
+        return data[:size]
 
     def chunks(self) -> Iterator[bytes]:
         try:
@@ -62,13 +63,17 @@ class _Content:
 
     def finish(self) -> None:
         """Read what was not read."""
-        for _ in self.chunks():
-            pass
+        if self._left or self._padding:
+            for _ in self.chunks():
+                pass
 
     def _end(self) -> None:
         padding, self._padding = self._padding, 0
         if padding and self._stream.take(padding) != _ZERO[:padding]:
-            raise Damaged("the archive is damaged behind its member {member}", member=self._member.path)
+            raise self._damaged()
+
+    def _damaged(self) -> Damaged:
+        return Damaged("the archive is damaged behind its member {member}", member=self._member.path)
 
     def _cut_off(self) -> Damaged:
         return Damaged("the archive is cut off in its member {member}", member=self._member.path)
