@@ -149,7 +149,8 @@ def pax_mtime(records: Records, header: Header) -> int:
 def refuse_sparse(records: Records, name: str) -> None:
     """Raise Unsafe if a PAX header makes a sparse file of a member."""
     if any(key.startswith(_SPARSE) for key in records):
-        raise unsafe(name, "it is a sparse file")
+        shown = records.get(b"GNU.sparse.name", records.get(b"path", b"")).decode("utf-8", "replace")
+        raise unsafe(shown or name, "it is a sparse file")
 
 
 def pax_text(records: Records, key: bytes, otherwise: bytes) -> str:

@@ -206,33 +206,36 @@ class TarReader:
     # -- members ---------------------------------------------------------------------------------------
 
     def _member(self, header: Header, extended: _Extended) -> Judged:
-        name, target = header.name, header.target
-        records: Records = {}
-        if extended or self._global:
-            records = {**self._global, **extended.records}
-            if extended.name is not None:
-                name = _one(extended.name, records, b"path")
-            if extended.target is not None:
-                target = _one(extended.target, records, b"linkpath")
-        shown = pax_text(records, b"path", name) if records else decoded(name)
-        kind = header.kind
-        if kind in {_FILE, _OLD_FILE, _CONTIGUOUS}:
-            path, size = judged_path(shown), header.size
-            if records:
-                refuse_sparse(records, shown)
-                size = pax_size(records, header, shown)
+        records, shown, target = self._called(header, extended)
+        mtime = pax_mtime(records, header)
+        if header.kind in {_FILE, _OLD_FILE, _CONTIGUOUS}:
+            path = judged_path(shown)
+            size = pax_size(records, header, shown) if records else header.size
             if size < 0:
                 raise unsafe(shown, "its size is negative")
-            return Judged(path, "file", size, safe_mode(header.mode), pax_mtime(records, header))
-        if kind not in {_DIRECTORY, _SYMLINK}:
-            raise refused_kind(kind, shown)
+            return Judged(path, "file", size, safe_mode(header.mode), mtime)
+        if header.kind not in {_DIRECTORY, _SYMLINK}:
+            raise refused_kind(header.kind, shown)
         if pax_size(records, header, shown) != 0:
             raise unsafe(shown, "it is no file, but has a size")
-        if kind == _SYMLINK:
+        if header.kind == _SYMLINK:
             text = pax_text(records, b"linkpath", target)
-            return Judged(judged_path(shown), "link", 0, 0o777, pax_mtime(records, header), text)
+            return Judged(judged_path(shown), "link", 0, 0o777, mtime, text)
         path = judged_path(shown, is_directory=True)
-        return Judged(path, "directory", 0, safe_mode(header.mode) | 0o100, pax_mtime(records, header))
+        return Judged(path, "directory", 0, safe_mode(header.mode) | 0o100, mtime)
+
+    def _called(self, header: Header, extended: _Extended) -> tuple[Records, str, bytes]:
+        """Return what PAX headers say of a member, its name, and its target as the other headers have it."""
+        if not extended and not self._global:
+            return {}, decoded(header.name), header.target
+        name, target = header.name, header.target
+        records = {**self._global, **extended.records}
+        if extended.name is not None:
+            name = _one(extended.name, records, b"path")
+        if extended.target is not None:
+            target = _one(extended.target, records, b"linkpath")
+        refuse_sparse(records, decoded(name))
+        return records, pax_text(records, b"path", name), target
 
 
 def _no_archive() -> Damaged:

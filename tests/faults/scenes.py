@@ -6,6 +6,7 @@ the numbers in event files' names, are left out.
 
 import os
 import random
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from support.daemon import Answer, RunningDaemon, address
 from support.documents import Event, events
+from support.packing import packed
 from support.places import Content, Symlink, Tree, read_tree
 
 SETTINGS: Mapping[str, Any] = {"short_workers": 1, "long_workers": 1, "request_settle": 1.0}
@@ -24,17 +26,25 @@ _NEXT: Tree = {**_FILES, "more": b"more", "e/f/large": random.Random(1).randbyte
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One request; `source` tells that it uploads, and that the source must be looked after."""
+    """One request; `source` tells that it uploads, and that the source must be looked after.
+
+    `packed`: the source is an archive file.
+    """
 
     action: str
     fields: Mapping[str, Any]
     source: bool = False
+    packed: bool = False
 
 
 SCENES: Mapping[str, Scene] = {
     "upload": Scene("upload", address("p/a/4"), source=True),
     "upload and consume": Scene("upload", {**address("p/a/4"), "consume": True}, source=True),
     "upload to a new asset": Scene("upload", address("p/c/1"), source=True),
+    "upload of an archive": Scene("upload", address("p/a/4"), source=True, packed=True),
+    "upload and consume of an archive": Scene(
+        "upload", {**address("p/a/4"), "consume": True}, source=True, packed=True
+    ),
     "reject": Scene("reject_probation", address("p/a/3")),
     "approve": Scene("approve_probation", address("p/a/3")),
     "delete_version": Scene("delete_version", address("p/a/2")),
@@ -68,6 +78,11 @@ def clear(daemon: RunningDaemon) -> None:
 
 def document(daemon: RunningDaemon, scene: Scene) -> dict[str, Any]:
     """Return the request, with a fresh source where it wants one."""
+    if scene.packed:
+        name = f"packed-{secrets.token_hex(4)}.tar"
+        with open(os.path.join(daemon.staging, name), "wb") as file:
+            file.write(packed({**_NEXT, "larger": b"y" * 1_500_000}))
+        return {**scene.fields, "source": name}
     return {**scene.fields, "source": daemon.source(_NEXT)} if scene.source else dict(scene.fields)
 
 
@@ -99,7 +114,11 @@ def _content(path: str, name: str) -> str:
 def source_of(daemon: RunningDaemon, request: Mapping[str, Any]) -> dict[str, Content]:
     """Return what is in the request's source now; nothing if it has none."""
     name = request.get("source")
-    return read_tree(os.path.join(daemon.staging, name)) if name else {}
+    path = os.path.join(daemon.staging, name) if name else ""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            return {"": file.read()}
+    return read_tree(path) if name else {}
 
 
 @dataclass(frozen=True, slots=True)

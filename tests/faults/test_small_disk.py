@@ -6,6 +6,7 @@ needed. Normal run: 8 sizes; `-m long`: GOBBLERD_SIZES (default 50).
 
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from support.checker import assert_clean
 from support.daemon import Answer, RunningDaemon, StartDaemon, address
 from support.documents import events
 from support.images import resize, small_disk, used
+from support.packing import packed
 from support.places import Tree, make_directory
 
 SIZES = int(os.environ.get("GOBBLERD_SIZES", "50"))
@@ -33,16 +35,37 @@ def pages(count: int) -> Iterator[int]:
         yield number * NEEDED * 4 // 3 // max(1, count - 1)
 
 
-def upload_with(daemon: RunningDaemon, disk: str, free: int) -> tuple[Answer, Answer]:
+def offered(daemon: RunningDaemon, *, as_archive: bool) -> str:
+    """Put the tree into staging, which is on another disk; return the source's name."""
+    if not as_archive:
+        return daemon.source(tree())
+    name = f"packed-{len(os.listdir(daemon.staging))}.tar"
+    with open(os.path.join(daemon.staging, name), "wb") as file:
+        file.write(packed(tree()))
+    return name
+
+
+def leave(disk: str, free: int) -> None:
+    """Leave so many pages free; what the daemon still writes meanwhile would make the disk too small for it."""
+    before = -1
+    while before != (before := used(disk)):
+        time.sleep(0.3)
+    resize(disk, before + free * PAGE)
+
+
+def upload_with(
+    daemon: RunningDaemon, disk: str, free: int, *, as_archive: bool = False
+) -> tuple[Answer, Answer]:
     """Upload with so many pages free, and check what was answered; the disk has room again afterwards."""
-    request = {**address(f"p/a/with-{free}"), "source": daemon.source(tree())}
+    request = {**address(f"p/a/with-{free}"), "source": offered(daemon, as_archive=as_archive)}
+    source = source_of(daemon, request)
     logged = events(daemon.registry)
-    resize(disk, used(disk) + free * PAGE)
+    leave(disk, free)
     dropped = daemon.drop("upload", request)
     told = daemon.post(dropped)
     resize(disk, ROOMY)
     recorded = daemon.wait(dropped)
-    assert source_of(daemon, request) == tree(), "the source is intact"
+    assert source_of(daemon, request) == source, "the source is intact"
     if recorded.code == 200:
         assert told.code == 200 or told.reason.startswith("committed, not finished")
         assert sum((events(daemon.registry) - logged).values()) == 1
@@ -56,7 +79,7 @@ def upload_with(daemon: RunningDaemon, disk: str, free: int) -> tuple[Answer, An
     return told, recorded
 
 
-def run(start_daemon: StartDaemon, count: int) -> None:
+def run(start_daemon: StartDaemon, count: int, *, as_archive: bool = False) -> None:
     with small_disk(str(ROOMY)) as disk:
         daemon = start_daemon(registry=make_directory(os.path.join(disk, "registry"), 0o755))
         daemon.may_log_traceback = True
@@ -64,7 +87,7 @@ def run(start_daemon: StartDaemon, count: int) -> None:
         late = 0
         for free in pages(count):
             daemon.done("create_project", {"project": "p"})
-            told, recorded = upload_with(daemon, disk, free)
+            told, recorded = upload_with(daemon, disk, free, as_archive=as_archive)
             codes.append(recorded.code)
             late += told.code != recorded.code
             assert_clean(daemon.registry)
@@ -80,13 +103,15 @@ def run(start_daemon: StartDaemon, count: int) -> None:
     assert codes[-1] == 200
 
 
-def test_an_upload_to_a_disk_of_some_sizes(start_daemon: StartDaemon) -> None:
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_an_upload_to_a_disk_of_some_sizes(start_daemon: StartDaemon, *, as_archive: bool) -> None:
     """Nothing of a failed upload remains, and the daemon serves on."""
-    run(start_daemon, 8)
+    run(start_daemon, 8, as_archive=as_archive)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_an_upload_to_a_disk_of_many_sizes(start_daemon: StartDaemon) -> None:
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_an_upload_to_a_disk_of_many_sizes(start_daemon: StartDaemon, *, as_archive: bool) -> None:
     """The same, page by page or nearly so."""
-    run(start_daemon, SIZES)
+    run(start_daemon, SIZES, as_archive=as_archive)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support.bench import Bench
 from support.checker import audit
+from support.packing import packed
 
 from gobblerd.domain.messages import Response
 from gobblerd.registry.consume import consume_listed
@@ -95,6 +96,7 @@ def prepare(bench: Bench) -> None:
     bench.upload("p/a/3", {"three": b"three"}, on_probation=True)
     bench.upload("p/b/1", {"l": ("link", str(bench.root / "p/a/1/a")), "own": b"own"})
     bench.source("next", {**FILES, "more": b"more"})
+    (bench.staging / "next.tar").write_bytes(packed({**FILES, "more": b"more", "larger": b"y" * 1_500_000}))
 
 
 ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -104,6 +106,10 @@ ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "upload and consume": (
         "upload",
         {"project": "p", "asset": "a", "version": "4", "source": "next", "consume": True},
+    ),
+    "upload of an archive": (
+        "upload",
+        {"project": "p", "asset": "a", "version": "4", "source": "next.tar", "consume": True},
     ),
     "set_permissions": ("set_permissions", {"project": "p", "permissions": {"owners": ["x"]}}),
     "asset permissions": (

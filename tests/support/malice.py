@@ -180,7 +180,7 @@ def _tars_of_headers() -> Iterable[tuple[str, bytes, str]]:
     yield "unknown type", good(special("top/odd", b"Z")), "top/odd"
     yield "directory with bytes", good((info("top/d", type=tarfile.DIRTYPE, size=4), b"data")), "top/d"
     yield "negative size", _negative(), "top/negative"
-    yield "PAX sparse", extended(b"x", _SPARSE, file("top/pax")), "top/pax"
+    yield "PAX sparse", extended(b"x", _SPARSE, file("top/pax")), "top/sparse"
     yield "PAX old sparse", extended(b"x", pax(("GNU.sparse.map", "0,1")), file("top/pax")), "top/pax"
     yield "PAX path", extended(b"x", pax(("path", "/etc/evil")), file("top/pax")), "/etc/evil"
     yield "PAX path with NUL", extended(b"x", pax(("path", "top/a\0b")), file("top/pax")), "top/a\\x00b"
