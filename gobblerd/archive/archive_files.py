@@ -213,12 +213,13 @@ class ArchiveFiles:
             listed = documents.read_manifest(data)
         except documents.Unreadable as error:
             raise Wrong("the archive's ..manifest cannot be read: {error}", error=str(error)) from None
+        receipt = self._dropped.receipt
+        added = frozenset(receipt.added if receipt else ())
         for path, entry in manifest.items():
             said = listed.get(path)
-            if said is None or (said.size, said.md5sum) != (entry.size, entry.md5sum):
+            if path not in added and (said is None or (said.size, said.md5sum) != (entry.size, entry.md5sum)):
                 what = "does not list it" if said is None else "says that it is another"
                 raise Wrong("{path}: the archive's ..manifest {what}", path=path, what=Plain(what))
-        receipt = self._dropped.receipt
         left_out = receipt.left_out if receipt else ()
         for path in sorted(listed.keys() - manifest.keys() - set(left_out)):
             if self._taking.ignore_dot and any(part.startswith(".") for part in path.split("/")):
