@@ -21,9 +21,9 @@ from gobblerd.registry.audit_findings import Collector, Kind, Look
 from gobblerd.registry.checks import Flaw, Problem, _VersionCheck  # its parts are replaced one by one below
 from gobblerd.registry.copying import Digest, Tick
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import Stamp
+from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.registry.symlinks import link_text
-from gobblerd.registry.tree import NOTHING, SYMLINK, Tree, digest_at
+from gobblerd.registry.tree import NOTHING, SYMLINK, Tree, digest_files
 from gobblerd.storage.files import DIRECTORY_MODE, FILE_MODE, READ_FILE, opened, read_all
 
 _TOP = frozenset({layout.MANIFEST, layout.SUMMARY, layout.CHECKSUMS, layout.LINKS})
@@ -280,30 +280,38 @@ class _Check(_VersionCheck):
 
     def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
         noted = self._noted_checksums(manifest)
-        for path in sorted(tree.files):
-            entry = manifest.get(path)
-            if entry is None or entry.link is not None or entry.is_directory:
-                continue
-            stamp = tree.files[path]
-            if self._fast:
-                if stamp.size != entry.size:
-                    self._add(path, Flaw.SIZE, entry.size, stamp.size)
-            elif self._span.holds(path):
-                self._compare(path, self._digest(path, stamp), entry, noted.get(path))
+        plain = [
+            path
+            for path in sorted(tree.files)
+            if (entry := manifest.get(path)) and entry.link is None and not entry.is_directory
+        ]
+        if self._fast:
+            for path in plain:
+                if tree.files[path].size != manifest[path].size:
+                    self._add(path, Flaw.SIZE, manifest[path].size, tree.files[path].size)
+            return
+        due = {path: tree.files[path] for path in plain if self._span.holds(path)}
+        for path, digest in self._hashed(due):
+            self._compare(path, digest, manifest[path], noted.get(path))
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
         before = len(self._problems)
         super()._compare(path, digest, entry, fast)
         self._in_bytes += self._problems[before:]
 
-    def _digest(self, path: str, stamp: Stamp) -> Digest | str:
-        known = self._digests.get(path)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        digest = digest_at(f"{self._root}/{path}", path, self._tick)
-        if isinstance(digest, Digest):
-            self._digests[path] = digest.stamp, digest
-        return digest
+    def _hashed(self, due: Mapping[str, Stamp]) -> Iterator[tuple[str, Digest | str]]:
+        """Yield the digest of each file; what did not change since an earlier look is not read again."""
+        changed = []
+        for path, stamp in due.items():
+            known = self._digests.get(path)
+            if known is not None and known[0] == stamp:
+                yield path, known[1]
+            else:
+                changed.append(SourceFile(path, stamp.size))
+        for path, digest in digest_files(self._root, changed, self._tick):
+            if isinstance(digest, Digest):
+                self._digests[path] = digest.stamp, digest
+            yield path, digest
 
     def _noted_checksums(self, manifest: Mapping[str, Entry]) -> Mapping[str, str]:
         """Return the fast checksums; `Metadata.checksums` takes unreadable ones for none."""

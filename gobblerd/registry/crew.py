@@ -5,6 +5,7 @@ as long as the one call, so nothing is left over for a fork, a stop or the next 
 """
 
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,8 +26,18 @@ class Desk:
     """What one thread works with."""
 
     def __init__(self, size: int, tick: Tick) -> None:
-        self.buffer = bytearray(size)
+        self._size = size
         self.tick = tick
+
+    @functools.cached_property
+    def buffer(self) -> bytearray:
+        """Room for a batch; memory only once it is needed."""
+        return bytearray(self._size)
+
+    @functools.cached_property
+    def spare(self) -> bytearray:
+        """As much room again."""
+        return bytearray(self._size)
 
 
 Task = Callable[[Desk], Iterator[list[T]]]  # yields results as it has some

@@ -10,7 +10,6 @@ some of its files, when the versions that they were found to equal are gone by t
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -78,8 +77,11 @@ class Staged:
 
     def linked_versions(self, here: Address) -> set[Address]:
         """Return every other version that a link goes to, parents and ancestors."""
-        files = ((e.link.parent, e.link.target) for e in self.manifest.values() if e.link)
-        return {file.place for file in itertools.chain.from_iterable(files)} - {here}
+        links = [entry.link for entry in self.manifest.values() if entry.link]
+        places = {(link.project, link.asset, link.version) for link in links}
+        ancestors = [link.ancestor for link in links if link.ancestor]
+        places |= {(file.project, file.asset, file.version) for file in ancestors}
+        return {Address(*place) for place in places} - {here}
 
     def linked_to(self, versions: Collection[Address]) -> set[str]:
         """Return the duplicates that are links to one of the versions."""

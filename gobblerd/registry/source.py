@@ -25,6 +25,7 @@ _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _OWNING_GROUP, _NAMED_GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
 _READ, _SEARCH = 4, 1
+_LOOK_EVERY = 1000  # names after which a survey looks whether it holds too much already
 
 # What opening, reading or judging a name gives when it is not (any more) what it was listed as; EAGAIN: its
 # owner holds a lease on it, as writers on file servers do.
@@ -206,39 +207,39 @@ class _Walk:
 
     def enter(self, directory: str) -> list[str]:
         """Take what lies directly in a directory ("" for the top); return its subdirectories."""
-        below = []
-        holds = False
+        before = len(self.found.directories)
+        prefix = f"{directory}/" if directory else ""
+        holds = 0
         with self._source.opened_directory(directory) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 if is_internal(entry.name) or (self._ignore_dot and entry.name.startswith(".")):
                     continue
-                holds = True
-                path = f"{directory}/{entry.name}" if directory else entry.name
+                holds += 1
+                path = prefix + entry.name
                 _check_path(path, self._limits)
-                if self._take(entry, path, fd):
-                    below.append(path)
-                _check_amount(self.found, self._limits)
+                self._take(entry, path, fd)
+                if holds % _LOOK_EVERY == 0:
+                    _check_amount(self.found, self._limits)
+        _check_amount(self.found, self._limits)
         if directory and not holds:
             self.found.empty.append(directory)
-        return below
+        return self.found.directories[before:]
 
-    def _take(self, entry: "os.DirEntry[str]", path: str, fd: int) -> bool:
-        """Add one entry to the survey; tell whether it is a directory."""
+    def _take(self, entry: "os.DirEntry[str]", path: str, fd: int) -> None:
+        """Add one entry to the survey."""
         try:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False):
+                size = entry.stat(follow_symlinks=False).st_size
+                self.found.files.append(SourceFile(path, size))
+                self.found.size += size
+            elif entry.is_dir(follow_symlinks=False):
                 self.found.directories.append(path)
-                return True
-            if entry.is_symlink():
+            elif entry.is_symlink():
                 self.found.symlinks.append((path, _text(os.readlink(entry.name, dir_fd=fd), path)))
-                return False
-            status = entry.stat(follow_symlinks=False)
+            else:
+                raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
         except OSError as error:
             raise _unopened(path, error) from error
-        if not stat.S_ISREG(status.st_mode):
-            raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
-        self.found.files.append(SourceFile(path, status.st_size))
-        self.found.size += status.st_size
-        return False
 
 
 def require_readable(fd: int, path: str, reader: Reader) -> None:
@@ -273,10 +274,13 @@ def open_source(staging_fd: int, name: str, reader: Reader) -> Source:
 
 
 def _check_path(path: str, limits: Limits) -> None:
-    try:
-        size = len(path.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise Wrong("the name {path} is not valid UTF-8", path=path) from None
+    if path.isascii():
+        size = len(path)
+    else:
+        try:
+            size = len(path.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise Wrong("the name {path} is not valid UTF-8", path=path) from None
     if limits.path and size > limits.path:
         raise Exceeded("the path {path} is longer than {most} bytes", path=path, most=limits.path)
 
@@ -286,10 +290,9 @@ def _check_amount(found: Survey, limits: Limits) -> None:
         raise Exceeded("the source holds more than {most} files and directories", most=limits.files)
     if limits.size and found.size > limits.size:
         raise Exceeded("the source holds more than {most} bytes", most=limits.size)
-    if limits.depth and found.directories and found.directories[-1].count("/") >= limits.depth:
-        raise Exceeded(
-            "{path} is nested deeper than {most} levels", path=found.directories[-1], most=limits.depth
-        )
+    deepest = found.directories[-1] if found.directories else ""  # as deep as the others found with it
+    if limits.depth and deepest.count("/") >= limits.depth:
+        raise Exceeded("{path} is nested deeper than {most} levels", path=deepest, most=limits.depth)
 
 
 def _text(text: str, path: str) -> str:

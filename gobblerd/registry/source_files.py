@@ -7,7 +7,6 @@ size occurs there; a small one stays in memory until that is known.
 
 import contextlib
 import os
-import posixpath
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -143,7 +142,7 @@ class Copying(_OfSource):
                 return digest_of_bytes(data, stamp)
 
             digests = digest_batch(sources, desk.buffer, READ_FILE, uid or ANYBODY, slowly)
-            equals = self.candidates.equals(digests)
+            equals = self.candidates.equals(digests, desk.spare)
             write_files(targets, bytes(equal is None for equal in equals), desk.buffer)
         return [
             Taken(file.path, digest, equal)
@@ -172,4 +171,5 @@ class Copying(_OfSource):
 
 
 def _place(file: SourceFile) -> tuple[str, str]:
-    return posixpath.split(file.path)
+    directory, _, name = file.path.rpartition("/")
+    return directory, name

@@ -114,4 +114,11 @@ def _registry_file(path: str, inside: str) -> FileAddress:
 
 def link_text(file: FileAddress, link: Link) -> str:
     """Return what the symbolic link of `file` says: relative, to the ancestor if there is one."""
-    return posixpath.relpath(str(link.target), posixpath.dirname(str(file)))
+    target = link.ancestor or link
+    there = [target.project, target.asset, target.version, *target.path.split("/")]
+    here = [file.project, file.asset, file.version, *file.path.split("/")]
+    shared = 0
+    most = min(len(there), len(here)) - 1  # what the names themselves share does not count
+    while shared < most and there[shared] == here[shared]:
+        shared += 1
+    return "../" * (len(here) - 1 - shared) + "/".join(there[shared:])
