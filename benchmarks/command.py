@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from benchmarks import latency, readers, small_requests, upkeep, uploads
 from benchmarks.asking import DROP, REST
 from benchmarks.machine import described
-from benchmarks.report import document, table
+from benchmarks.report import circumstances, document, put_into, table
 from benchmarks.runner import Runner, say
 from benchmarks.scratch import GIB, scratch
 from benchmarks.servers import ServerCommand
@@ -56,6 +56,10 @@ def _measure(options: argparse.Namespace, servers: Sequence[ServerCommand]) -> i
     print(text)
     _write(options.json, json.dumps(report, indent=1))
     _write(options.table, text)
+    if options.into:
+        with open(options.into, encoding="utf-8") as file:
+            page = put_into(file.read(), f"{circumstances(report)}\n\n{text.strip()}")
+        _write(options.into, page.rstrip("\n"))
     return 1 if runner.results.problems else 0
 
 
@@ -111,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-limits", action="store_true", help="leave out cp, rsync, md5sum and xxhsum")
     add("--json", metavar="FILE", help="write all values here")
     add("--table", metavar="FILE", help="write the table here too")
+    add("--into", metavar="FILE", help="put it into this page, between `<!-- table: begin -->` and `end`")
     return parser
 
 

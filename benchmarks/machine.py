@@ -30,7 +30,7 @@ def described(filesystem: str) -> dict[str, str | int]:
     return {
         "processor": models[0] if models else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "memory, GiB": round(kib / (1 << 20)),
+        "memory_gib": round(kib / (1 << 20)),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "filesystem": filesystem,

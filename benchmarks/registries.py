@@ -13,8 +13,8 @@ from typing import Any
 TIME = "2026-01-01T00:00:00.000000Z"
 VERSIONS_PER_ASSET = 100
 FILE_BYTES = 1000
-_CONTENT = b"a" * FILE_BYTES
-_MD5 = hashlib.md5(_CONTENT).hexdigest()
+CONTENT = b"a" * FILE_BYTES
+CONTENT_MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 def write_json(path: str, document: Mapping[str, Any]) -> None:
@@ -23,13 +23,13 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
         json.dump(document, file, indent=4)
 
 
-def write_project(root: str, project: str) -> None:
+def write_project(root: str, project: str, total: int = 0) -> None:
     """Write a project without assets."""
     top = os.path.join(root, project)
     os.makedirs(top)
     os.makedirs(os.path.join(root, "..logs"), exist_ok=True)
     write_json(os.path.join(top, "..permissions"), {"owners": ["root"], "uploaders": []})
-    write_json(os.path.join(top, "..usage"), {"total": 0})
+    write_json(os.path.join(top, "..usage"), {"total": total})
     write_json(os.path.join(top, "..quota"), {"baseline": 10**12, "growth_rate": 10**12, "year": 2026})
 
 
@@ -46,7 +46,7 @@ def write_version(root: str, place: str, manifest: Mapping[str, Any] | str) -> N
 
 def plain_manifest(files: int) -> dict[str, Any]:
     """Return a manifest of files that are no links."""
-    entry = {"size": FILE_BYTES, "md5sum": _MD5}
+    entry = {"size": FILE_BYTES, "md5sum": CONTENT_MD5}
     return {f"directory-{number // 10}/file-{number:06}.txt": entry for number in range(files)}
 
 
@@ -91,7 +91,7 @@ def write_tree(root: str, place: str, files: int, per_directory: int = 1000) -> 
         _write_file(os.path.join(root, place, name), b"")
 
 
-def _write_file(path: str, content: bytes = _CONTENT) -> None:
+def _write_file(path: str, content: bytes = CONTENT) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(content)

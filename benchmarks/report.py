@@ -31,6 +31,31 @@ def document(
     }
 
 
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+def put_into(page: str, text: str) -> str:
+    """Return the page with what is between its two marks replaced; ValueError if they are not there."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def circumstances(report: Mapping[str, Any]) -> str:
+    """Say in a sentence or two where, when and how it was measured."""
+    machine, seconds = report["machine"], report["calibration"]["seconds"]
+    here = ", ".join(f"`{name}` {value:.3g} s" for name, value in seconds.items())
+    there = ", ".join(f"{bound.value} {value:g}" for bound, value in REFERENCE.items())
+    return (
+        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB of memory, Linux {machine['kernel']}, Python {machine['python']}, "
+        f"{machine['filesystem']}; scale {report['scale']:g}, {report['rounds']} rounds. "
+        f"For scaling Go's figures: {here} (reference: {there})."
+    )
+
+
 def table(results: Results, servers: Sequence[ServerCommand]) -> str:
     """Return the table: a line per figure and server, then peak memory, then what went wrong."""
     lines = [

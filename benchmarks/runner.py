@@ -40,6 +40,9 @@ def contenders(servers: Sequence[ServerCommand], ways: Sequence[str], workload: 
         ways = (DROP,)
     elif not workload.by_drop:
         ways = (REST,)
+    durable = [server for server in servers if not server.is_process_durable]
+    if durable and all(measure.reach_full is None for measure in workload.measures):
+        servers = durable  # no figure may be bought with durability
     return [Contender(server, by) for by in ways for server in servers]
 
 

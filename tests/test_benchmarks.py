@@ -77,7 +77,7 @@ def test_every_workload_ends_with_right_answers_and_all_its_figures(run: Run, na
 
 
 def test_servers_and_ways_are_compared_in_every_round(run: Run) -> None:
-    servers = ("--server", f"one={OURS}", "--server", f"two={OURS} --durability process")
+    servers = ("--server", f"one={OURS}", "--server", f"two={OURS} --log-level error")
     status, report, table = run(*servers, "--rounds", "2", "--by", "rest,drop", "W1")
     assert (status, report["problems"]) == (0, []), table
     (row,) = report["rows"]
@@ -91,6 +91,26 @@ def test_servers_and_ways_are_compared_in_every_round(run: Run) -> None:
     assert report["calibration"]["reference_seconds"] == {"md5sum": 1.59, "cp -r": 0.285}
     assert table.count("| W1 upload") == 4
     assert "peak memory" in table
+
+
+def test_a_server_that_syncs_nothing_takes_part_only_where_that_is_compared(run: Run) -> None:
+    """No figure may be bought with durability."""
+    servers = ("--server", f"full={OURS}", "--server", f"process={OURS} --durability process")
+    status, report, _ = run(*servers, "--rounds", "1", "--no-memory", "--no-limits", "W1", "W6")
+    assert status == 0
+    assert [list(row["servers"]) for row in report["rows"]] == [["full"], ["full", "process"]]
+
+
+def test_the_table_goes_between_the_marks_of_a_page(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
+    _, _, table = run("--rounds", "1", "--no-memory", "--into", str(page), "start")
+    text = page.read_text()
+    assert text.startswith("before\n<!-- table: begin -->\n")
+    assert text.endswith("\n<!-- table: end -->\nafter\n")
+    assert table.strip() in text
+    assert "old" not in text
+    assert "GiB of memory" in text
 
 
 def test_a_wrong_answer_is_told_and_fails(run: Run, tmp_path: Path) -> None:
@@ -150,3 +170,27 @@ def test_a_server_is_named_by_its_program_unless_it_is_given_a_name() -> None:
     assert ServerCommand.parse("new=a --b=c").name == "new"
     assert ServerCommand.parse("a serve --durability process").is_process_durable
     assert not ServerCommand.parse("a serve").is_process_durable
+
+
+def test_growth_is_measured_at_each_size_with_right_answers(tmp_path: Path) -> None:
+    report = tmp_path / "growth.json"
+    done = subprocess.run(
+        [
+            *f"{sys.executable} -m benchmarks.growth --sizes 0.002,0.004 --no-mount --json {report}".split(),
+            "--scratch",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    series = json.loads(report.read_text())["series"]
+    assert [point["entries"] for point in series["projects"]] == [1000, 1000]  # one project at the least
+    assert [point["entries"] for point in series["one manifest"]] == [125, 250]
+    for point in (*series["projects"], *series["one manifest"]):
+        assert list(point["figures"]) == ["start", "small upload", "refresh", "list", "reroute", "audit"]
+        assert all(figure["seconds"] > 0 and figure["peak_mib"] > 0 for figure in point["figures"].values())
+    assert "| small upload |" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["growth.json"]
