@@ -13,11 +13,13 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import documents
 from gobblerd.registry.manifests import ManifestStamp, manifests_below, read_stamped, stamp_at
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.sums import sums_at
 
 KEPT_MOST = 50_000  # versions, some 300 bytes each
 _SETTLED_NS = 1_000_000_000  # what changed less than so long ago may change again and keep its times
 
-_Known = Mapping[str, tuple[ManifestStamp | None, int]]  # by the manifest's path: its stamp, and the bytes
+# By the manifest's path: its stamp, and the bytes.
+_Known = Mapping[str, tuple[ManifestStamp | None, int]]
 _NOTHING: _Known = {}
 
 
@@ -69,12 +71,16 @@ class UsageCount:
     def total(self) -> int:
         """Return the bytes of all versions; Fault names a manifest that cannot be read."""
         before, known = self._known, {}
+        unknown: dict[str, Address] = {}
         children = self._metadata.children
         for version, path in manifests_below(self._metadata.root, [self._project], children):
             seen = before.get(path)
             if seen is None or seen[0] is None or seen[0] != stamp_at(path):
-                seen = self._read(version, path)
-            known[path] = seen
+                unknown[path] = version
+            else:
+                known[path] = seen
+        for path, counted in zip(unknown, sums_at(list(unknown)), strict=True):
+            known[path] = counted or self._read(unknown[path], path)
         self._known = known
         if self._counted is not None:
             self._counted.keep(self._project.project, known)

@@ -11,7 +11,7 @@ from support.registries import write_json
 
 from gobblerd.domain.errors import Fault
 from gobblerd.domain.names import Address
-from gobblerd.registry import counting, documents
+from gobblerd.registry import counting, documents, sums
 from gobblerd.registry.counting import Counted, UsageCount
 
 SECOND = 1_000_000_000
@@ -45,17 +45,26 @@ def filled(bench: Bench, clock: Clock) -> Bench:
     return bench
 
 
+@pytest.fixture(params=["extension", "parser"], autouse=True)
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds with the C extension and without."""
+    if request.param == "parser":
+        monkeypatch.setattr(sums, "SUMS", None)
+    elif sums.SUMS is None:
+        pytest.skip("no C extension here (NOT TESTED on this run)")
+
+
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The manifests that were read, as `asset/version`."""
     paths: list[str] = []
-    real = counting.read_stamped
+    real = counting.sums_at
 
-    def noted(path: str) -> Any:
-        paths.append("/".join(path.split("/")[-3:-1]))
-        return real(path)
+    def noted(wanted: list[str]) -> Any:
+        paths.extend("/".join(path.split("/")[-3:-1]) for path in wanted)
+        return real(wanted)
 
-    monkeypatch.setattr(counting, "read_stamped", noted)
+    monkeypatch.setattr(counting, "sums_at", noted)
     return paths
 
 

@@ -1,0 +1,127 @@
+"""The extension's sums are those of the parser, or none at all: it never has an opinion of its own."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from gobblerd.domain.manifest import Entry, FileAddress, Link
+from gobblerd.registry import documents, sums
+from gobblerd.registry.manifests import read_stamped, stamp_at
+from gobblerd.registry.sums import sums_at
+
+needs_extension = pytest.mark.skipif(sums.SUMS is None, reason="no C extension here (NOT TESTED on this run)")
+RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+LINK = Link("p", "a", "1", "x", FileAddress("q", "b", "2", "y"))
+PLAIN = {
+    "a/b": Entry(5, "0" * 32),
+    "c": Entry(0, ""),
+    "d": Entry(7, "1" * 32, LINK),
+    "e": Entry(11, "2" * 32),
+}
+
+names = st.text(min_size=0, max_size=8)
+links = st.none() | st.fixed_dictionaries(
+    {"project": names, "path": names},
+    optional={"ancestor": st.none() | st.fixed_dictionaries({"path": names})},
+)
+entries = st.fixed_dictionaries(
+    {}, optional={"size": st.integers(-2, 2**70), "md5sum": names, "link": links, "other": names}
+)
+manifests = st.dictionaries(names, entries, max_size=5)
+
+
+def sum_of(path: Path, data: bytes) -> int | None:
+    path.write_bytes(data)
+    (found,) = sums_at([str(path)])
+    if found is None:
+        return None
+    assert found[0] == read_stamped(str(path))[0]
+    return found[1]
+
+
+def parsed(data: bytes) -> int | None:
+    try:
+        return documents.read_stored_bytes(data)
+    except documents.Unreadable:
+        return None
+
+
+@needs_extension
+@pytest.mark.parametrize("indent", [None, 4])
+def test_plain_manifests_need_no_parser(tmp_path: Path, indent: int | None) -> None:
+    ours = documents.manifest_bytes(PLAIN)
+    for data in (ours, json.dumps(json.loads(ours), indent=indent).encode(), ours + b"\n", b"{}", b" { } "):
+        assert sum_of(tmp_path / "m", data) == parsed(data) is not None
+    assert sum_of(tmp_path / "m", ours) == 16
+
+
+@given(document=manifests, is_sorted=st.booleans(), indent=st.sampled_from([None, 1]))
+@RELAXED
+@example(document={"b": {"size": 1}, "a": {"size": 2}}, is_sorted=False, indent=None)
+def test_any_manifest_gives_what_the_parser_says_or_nothing(
+    tmp_path: Path, document: dict[str, Any], *, is_sorted: bool, indent: int | None
+) -> None:
+    data = json.dumps(document, sort_keys=is_sorted, indent=indent).encode()
+    assert sum_of(tmp_path / "m", data) in {None, parsed(data)}
+
+
+@given(at=st.integers(0, 10_000), replacement=st.binary(max_size=3), cut=st.integers(0, 3))
+@RELAXED
+def test_damage_is_never_overlooked(tmp_path: Path, at: int, replacement: bytes, cut: int) -> None:
+    data = documents.manifest_bytes(PLAIN)
+    at %= len(data) + 1
+    damaged = data[:at] + replacement + data[at + cut :]
+    assert sum_of(tmp_path / "m", damaged) in {None, parsed(damaged)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": {"size": 1}, "a": {"size": 2}}',  # the last one counts
+        '{"a": {"size": 1, "size": 2}}',
+        '{"a": {"size": 01}}',
+        '{"a": {"size": 1.0}}',
+        '{"a": {"size": 1e2}}',
+        '{"a": {"size": -1}}',
+        '{"a": {"size": 9999999999999999999}}',
+        '{"a": {"size": 1, "link": null}}',
+        '{"a": {"size": 1, "link": []}}',
+        '{"a": {"size": 1}} x',
+        '{"a": {"size": 1},}',
+        '{"a": {"size": 1}',
+        '{"\\u0061": {"size": 1}}',
+        '{"\n": {"size": 1}}',
+        "",
+        "[]",
+    ],
+)
+def test_what_is_not_plain_is_left_to_the_parser(tmp_path: Path, text: str) -> None:
+    assert sum_of(tmp_path / "m", text.encode()) is None
+
+
+def test_what_is_no_readable_file_has_no_sum(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    paths = [str(tmp_path / name) for name in ("fifo", "directory", "nothing")]
+    assert sums_at(paths) == [None, None, None]
+
+
+@needs_extension
+def test_many_are_counted_in_batches_in_their_order(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"m{number}") for number in range(700)]
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(documents.manifest_bytes({"f" * (number % 99 + 1): Entry(number, "")}))
+    assert sums_at(paths) == [(stamp_at(path), number) for number, path in enumerate(paths)]
+
+
+def test_without_the_extension_all_is_left_to_the_parser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sums, "SUMS", None)
+    assert sum_of(tmp_path / "m", documents.manifest_bytes(PLAIN)) is None
