@@ -126,22 +126,34 @@ class CheckedReading:
         self._hashed = hashed
         self.sha256 = ""
 
+    def whole(self, content: File | Text | None, size: int, shown: str) -> bytes:
+        """Return the bytes of a small file, as `chunks` yields them."""
+        assert content is not None  # it is a file
+        data = content.data if isinstance(content, Text) else b"".join(self._checked(content, size, shown))
+        if self._hashed:
+            self.sha256 = hashlib.sha256(data).hexdigest()
+        self._tell(size, shown)
+        return data
+
     def chunks(self, content: File | Text | None, size: int, shown: str) -> Iterator[bytes]:
         """Yield the bytes of a file; Invalid or Wrong where they are not what they must be, naming `shown`.
 
         Take them to the end: what is wrong is often known only there.
         """
-        assert content is not None  # it is a file
+        assert content is not None  # as above
         digest = hashlib.sha256()
         chunks = iter((content.data,)) if isinstance(content, Text) else self._checked(content, size, shown)
         for chunk in chunks:
             if self._hashed:
                 digest.update(chunk)
             yield chunk
-            self._done += len(chunk)
-            if self._progress is not None:
-                self._progress(self._done, self._total, shown)
+            self._tell(len(chunk), shown)
         self.sha256 = digest.hexdigest()
+
+    def _tell(self, size: int, shown: str) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, self._total, shown)
 
     def _checked(self, file: File, size: int, shown: str) -> Iterator[bytes]:
         fd = self._open(file, shown)
@@ -153,7 +165,7 @@ class CheckedReading:
                 raise _unlike(file, shown, f"it has {before.st_size} bytes, not {size}")
             checked = xxhash.xxh3_128() if file.xxh128 else hashlib.md5(usedforsecurity=False)
             yield from _read(fd, file, size, shown, checked if file.md5sum else None)
-            self._judge(file, size, shown, checked.hexdigest())
+            self._judge(file, size, shown, checked)
             if not file.md5sum and _stamp(os.fstat(fd)) != _stamp(before):
                 raise Wrong("{path} changed while it was read", path=shown)
         finally:
@@ -167,9 +179,12 @@ class CheckedReading:
                 raise _unlike(file, shown, "there is no such file") from None
             raise
 
-    def _judge(self, file: File, size: int, shown: str, checksum: str) -> None:
+    def _judge(self, file: File, size: int, shown: str, checked: Hash) -> None:
         """Compare with what is known; a fast checksum that is older than the manifest gives way to MD5."""
-        if not file.md5sum or checksum in {file.xxh128, file.md5sum}:
+        if not file.md5sum:
+            return
+        checksum = checked.hexdigest()
+        if checksum in {file.xxh128, file.md5sum}:
             return
         if file.xxh128 and self._md5_again(file, size, shown, checksum) == file.md5sum:
             return

@@ -5,7 +5,6 @@ have equal receipts; it is read as something a stranger may have written: whatev
 here is refused (Invalid) with where and why. A receipt proves integrity, not authorship.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -102,8 +101,8 @@ def receipt_path(archive: str | os.PathLike[str]) -> str:
 
 def receipt_bytes(receipt: Receipt) -> bytes:
     """Return the receipt's document: keys sorted, indented by two spaces, with a final newline."""
-    document = json.dumps(_statement(receipt), sort_keys=True, indent=2, ensure_ascii=False)
-    return f"{document}\n".encode()
+    document = msgspec.json.encode(_statement(receipt), order="sorted")
+    return msgspec.json.format(document, indent=2) + b"\n"
 
 
 def _statement(receipt: Receipt) -> dict[str, Any]:

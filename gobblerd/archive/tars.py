@@ -1,6 +1,6 @@
 """The bytes of a tar file, from a plan: headers, contents, padding, end. Never seeks, never looks back.
 
-Headers are ustar where that can say it, else pax. Those of plain names are put together here, ten times
+Headers are ustar where that can say it, else pax. Those of plain names are put together here, five times
 faster than `tarfile` does it; a test compares the two.
 """
 
@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 from gobblerd.archive.checked_files import CheckedReading
+from gobblerd.archive.checksums import CHUNK
 from gobblerd.archive.plan import Plan, Planned
 
 Done = Callable[[Planned, str], None]  # the member, and the SHA-256 of its bytes
@@ -19,6 +20,7 @@ _NAME_MAX = 100  # bytes of a name or a link's text in a plain header
 _OCTAL_MAX = 0o77777777777  # 8 GiB: the largest number in a plain header
 _AFTER_TYPE = b"ustar\x0000" + bytes(247)
 _BEFORE_SIZE = b"0000000\0" * 2
+_CONSTANT_SUM = sum(_BEFORE_SIZE) + sum(_AFTER_TYPE) + 8 * ord(" ")  # the checksum's own place as blanks
 
 
 def info_of(member: Planned) -> tarfile.TarInfo:
@@ -46,16 +48,21 @@ def header(member: Planned) -> bytes:
 
 
 def _plain_header(member: Planned, name: str) -> bytes:
-    start = b"".join(
+    encoded, kind, target = name.encode(), _TYPES[member.kind], member.target.encode()
+    mode, numbers = b"%07o\0" % member.mode, b"%011o\0%011o\0" % (member.size, member.mtime)
+    checksum = _CONSTANT_SUM + sum(encoded) + sum(mode) + sum(numbers) + sum(kind) + sum(target)
+    return b"".join(
         (
-            name.encode().ljust(100, b"\0"),
-            b"%07o\0" % member.mode,
+            encoded.ljust(100, b"\0"),
+            mode,
             _BEFORE_SIZE,
-            b"%011o\0%011o\0" % (member.size, member.mtime),
+            numbers,
+            b"%06o\0 " % checksum,
+            kind,
+            target.ljust(100, b"\0"),
+            _AFTER_TYPE,
         )
     )
-    end = b"".join((_TYPES[member.kind], member.target.encode().ljust(100, b"\0"), _AFTER_TYPE))
-    return b"%b%06o\0 %b" % (start, sum(start) + sum(end) + 8 * ord(" "), end)
 
 
 def padding(size: int) -> bytes:
@@ -77,7 +84,10 @@ def tar_stream(plan: Plan, reading: CheckedReading, done: Done | None = None) ->
         yield before
         size += len(before) + member.size + (-member.size % BLOCK)
         if member.kind == "file":
-            yield from reading.chunks(member.content, member.size, member.path)
+            if member.size <= CHUNK:
+                yield reading.whole(member.content, member.size, member.path)
+            else:
+                yield from reading.chunks(member.content, member.size, member.path)
             if member.size % BLOCK:
                 yield padding(member.size)
         if done is not None:
