@@ -1,4 +1,7 @@
-"""`refresh_usage` and `refresh_latest`: what is derived is computed again from what it derives from."""
+"""`refresh_usage` and `refresh_latest`: what is derived is computed again from what it derives from.
+
+Where the registry says so already, nothing is written.
+"""
 
 import contextlib
 
@@ -25,8 +28,12 @@ class RefreshUsage(Action):
             count.total()
         with context.changing(place) as project:
             total = count.total()
+            outcome = Outcome({"total": total})
+            with contextlib.suppress(Fault):  # what cannot be read is written anew
+                if project.metadata.usage(self.project).total == total:
+                    return outcome
             project.transaction.set_usage(self.project, total)
-            return project.commit(Outcome({"total": total}))
+            return project.commit(outcome)
 
 
 class RefreshLatest(Action):
@@ -43,5 +50,9 @@ class RefreshLatest(Action):
         place = Address(self.project, self.asset)
         with context.changing(place) as asset:
             latest = asset.metadata.computed_latest(place)
+            outcome = Outcome({"version": latest.version} if latest else {})
+            with contextlib.suppress(Fault):
+                if asset.latest() == latest:
+                    return outcome
             asset.point_latest(latest)
-            return asset.commit(Outcome({"version": latest.version} if latest else {}))
+            return asset.commit(outcome)

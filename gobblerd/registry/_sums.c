@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST (64 << 20) /* bytes of one manifest */
+#define MOST (512 << 20) /* bytes of one manifest: some 5,000,000 entries */
 #define DEEPEST 3       /* of the objects in a link */
 #define DIGITS 18       /* of a size: cannot overflow */
 

@@ -37,6 +37,15 @@ def test_usage(filled: Bench, content: str | None) -> None:
     assert_clean(str(filled.root))
 
 
+def test_what_is_right_already_is_not_written(filled: Bench) -> None:
+    """So that a refresh in order costs no sync."""
+    paths = [filled.root / "p/..usage", filled.root / "p/a/..latest"]
+    before = [path.stat().st_ino for path in paths]
+    assert filled.run("refresh_usage", project="p") == {"total": 6}
+    assert filled.run("refresh_latest", project="p", asset="a") == {"version": "2"}
+    assert [path.stat().st_ino for path in paths] == before
+
+
 def test_usage_of_nothing(bench: Bench) -> None:
     """0, for a project without versions, and with an asset without one."""
     bench.run("create_project", project="p")
