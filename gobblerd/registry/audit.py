@@ -34,7 +34,8 @@ from gobblerd.registry.audit_places import (
     RegistryLooks,
     TransactionsLooks,
 )
-from gobblerd.registry.audit_version import WHOLE, CarefulMetadata, Span, Terms, VersionLooks
+from gobblerd.registry.audit_terms import WHOLE, Span, Terms
+from gobblerd.registry.audit_version import CarefulMetadata, VersionLooks
 from gobblerd.registry.checks import Flaw
 from gobblerd.registry.copying import Tick
 from gobblerd.registry.metadata import Metadata

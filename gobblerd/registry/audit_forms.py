@@ -8,6 +8,7 @@ shows itself so, too.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gobblerd.domain.errors import quoted
@@ -18,6 +19,7 @@ from gobblerd.registry.audit_findings import Misfit
 At = tuple[str, ...]  # the keys on the way to a value, outermost first
 Form = Callable[[Any, At], Iterator[Misfit]]
 
+_SPACE = " \t\n\r"
 _CHECKSUM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -26,13 +28,76 @@ class _TwiceError(ValueError):
 
 
 def misfits(data: bytes, form: Form) -> Iterator[Misfit]:
-    """Yield where a document departs from its form; one that does not parse at all is a misfit too."""
+    """Yield where a document departs from its form; one that does not parse at all is a misfit too.
+
+    A table is parsed entry by entry: there may be a million.
+    """
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+        text = data.decode("utf-8")
+        if isinstance(form, _Table) and text.lstrip(_SPACE).startswith("{"):
+            for key, each in _entries(text):
+                yield from form.item(each, (key,))
+            return
+        document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         yield _misfit((), "a JSON document in which no key occurs twice", str(error), is_wrong=True)
         return
     yield from form(document, ())
+
+
+def _entries(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of each entry of a JSON object; ValueError for a key that occurs twice."""
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
+    seen: set[int] = set()  # of keys the hashes: they take a fifth
+    at = _past(text, 0, "{")
+    if text[at : at + 1] != "}":
+        while True:
+            key, at = _key(text, at, decoder)
+            if hash(key) in seen and _occurs_before(text, key, at):
+                raise _TwiceError("a key that occurs twice")
+            seen.add(hash(key))
+            each, at = decoder.raw_decode(text, _past(text, at, ":"))
+            yield key, each
+            at = _skipped(text, at)
+            if text[at : at + 1] != ",":
+                break
+            at = _skipped(text, at + 1)
+    if _past(text, at, "}") != len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
+
+
+def _occurs_before(text: str, key: str, end: int) -> bool:
+    """Tell whether a key is among those that come before the one that ends at `end`."""
+    decoder, at = json.JSONDecoder(), _past(text, 0, "{")
+    while True:
+        found, at = _key(text, at, decoder)
+        if at >= end:
+            return False
+        if found == key:
+            return True
+        _, at = decoder.raw_decode(text, _past(text, at, ":"))
+        at = _past(text, at, ",")
+
+
+def _key(text: str, at: int, decoder: json.JSONDecoder) -> tuple[str, int]:
+    if text[at : at + 1] != '"':
+        raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+    key, end = decoder.raw_decode(text, at)
+    return str(key), end
+
+
+def _skipped(text: str, at: int) -> int:
+    while text[at : at + 1] and text[at] in _SPACE:
+        at += 1
+    return at
+
+
+def _past(text: str, at: int, what: str) -> int:
+    """Return where to go on behind one character that must come next, and the spaces around it."""
+    at = _skipped(text, at)
+    if text[at : at + 1] != what:
+        raise json.JSONDecodeError(f"Expecting {what!r} delimiter", text, at)
+    return _skipped(text, at + 1)
 
 
 def _misfit(at: At, expected: str, found: str, *, is_wrong: bool) -> Misfit:
@@ -82,17 +147,18 @@ def keys(required: Mapping[str, Form], optional: Mapping[str, Form] | None = Non
     return check
 
 
-def table(item: Form) -> Form:
-    """Return the form of an object whose keys are names or paths."""
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The form of an object whose keys are names or paths."""
 
-    def check(found: Any, at: At) -> Iterator[Misfit]:
+    item: Form
+
+    def __call__(self, found: Any, at: At) -> Iterator[Misfit]:
         if not isinstance(found, dict):
             yield _misfit(at, "an object", _shown(found), is_wrong=True)
             return
         for key, each in found.items():
-            yield from item(each, (*at, key))
-
-    return check
+            yield from self.item(each, (*at, key))
 
 
 def array(item: Form) -> Form:
@@ -146,9 +212,9 @@ MARKER = keys(
     {"format": value("a format that is known", lambda found: found == layout.MARKER_FORMAT), "id": _FILLED},
     lenient=False,
 )
-MANIFEST = table(_ENTRY)
-LINKS = table(_LINK)
-CHECKSUMS = table(_FAST)
+MANIFEST = _Table(_ENTRY)
+LINKS = _Table(_LINK)
+CHECKSUMS = _Table(_FAST)
 SUMMARY = keys(
     {"upload_user_id": _ANY, "upload_start": _ANY, "upload_finish": _ANY},  # checks.py judges the values
     {"on_probation": _FLAG},

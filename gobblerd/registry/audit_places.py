@@ -17,7 +17,8 @@ from gobblerd.domain.version import Latest
 from gobblerd.registry import audit_forms as forms
 from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_findings import Collector, Kind, Look
-from gobblerd.registry.audit_version import Terms, Thing, check_status, type_of
+from gobblerd.registry.audit_terms import Terms
+from gobblerd.registry.audit_version import Thing, check_status, type_of
 from gobblerd.registry.checks import Flaw
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.locks import LOCK_FILE_MODE

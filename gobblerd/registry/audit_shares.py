@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from gobblerd.domain.errors import Fault
 from gobblerd.domain.names import Address
 from gobblerd.registry.audit import Part, Unit, unit_bytes
-from gobblerd.registry.audit_version import Span
+from gobblerd.registry.audit_terms import Span
 from gobblerd.registry.metadata import Metadata
 
 PIECE_BYTES = 64 << 30

@@ -9,7 +9,7 @@ checked; here only their size on disk is looked at.
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -101,11 +101,12 @@ class _VersionCheck:
     def run(self) -> list[Problem]:
         """Check everything."""
         self._check_summary()
-        tree = take_tree(self._root)
+        manifest, unreadable = self._manifest()  # before the tree: reading it takes more memory than it keeps
+        tree = self._take_tree()
         for directory, error in tree.unreadable.items():
             self._add(directory, Flaw.UNREADABLE, "a directory that can be read", error)
-        manifest = self._manifest(tree)
         if manifest is not None:
+            self._check_extra(tree, manifest, unreadable)
             self._check_types(tree, manifest)
             self._check_bytes(tree, manifest)
             self._check_links_files(tree, manifest)
@@ -146,23 +147,28 @@ class _VersionCheck:
         except ValueError:
             self._add(layout.SUMMARY, Flaw.SUMMARY, "a time in upload_start", quoted(summary.upload_start))
 
-    def _manifest(self, tree: Tree) -> dict[str, Entry] | None:
-        """Return as much of the manifest as can be read; None, and a problem, if that is nothing."""
+    def _take_tree(self) -> Tree:
+        return take_tree(self._root)
+
+    def _manifest(self) -> tuple[dict[str, Entry] | None, Mapping[str, str]]:
+        """Return as much of the manifest as can be read, and what cannot; None, with a problem, if all."""
         data = self._read(layout.MANIFEST)
         if data is None:
-            return None
+            return None, {}
         try:
             manifest, unreadable = read_entries(data)
         except documents.Unreadable as error:
             self._add(layout.MANIFEST, Flaw.UNREADABLE, "a manifest", error)
-            return None
+            return None, {}
         for path, flaw in unreadable.items():
             self._add(path, Flaw.UNREADABLE, "an entry of the manifest", flaw)
+        return manifest, unreadable
+
+    def _check_extra(self, tree: Tree, manifest: Mapping[str, Entry], unreadable: Mapping[str, str]) -> None:
         for path in tree.paths():
             if path not in manifest and path not in unreadable:
                 kind = Flaw.EXTRA_DIRECTORY if path in tree.empty else Flaw.EXTRA
                 self._add(path, kind, NOTHING, tree.what(path))
-        return manifest
 
     # -- files -----------------------------------------------------------------------------------------
 
@@ -191,15 +197,8 @@ class _VersionCheck:
             self._compare(path, digest, manifest[path], fast.get(path))
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
-        if isinstance(digest, str):
-            self._add(path, Flaw.UNREADABLE, "a file that can be read", digest)
-            return
-        if digest.size != entry.size:
-            self._add(path, Flaw.SIZE, entry.size, digest.size)
-        if digest.md5sum != entry.md5sum:
-            self._add(path, Flaw.CHECKSUM, entry.md5sum or '""', digest.md5sum)
-        if fast is not None and digest.xxh128 != fast:
-            self._add(path, Flaw.FAST_CHECKSUM, fast, digest.xxh128)
+        for flaw, expected, found in differences(digest, entry, fast):
+            self._add(path, flaw, expected, found)
 
     def _check_whitelisted(self, path: str, text: str, entry: Entry) -> None:
         """Check a symbolic link that the manifest lists as a plain file."""
@@ -295,6 +294,21 @@ class _VersionCheck:
             size, md5sum = f"{what} with {entry.size} bytes", f"MD5 {entry.md5sum or 'none'}"
             found = f"{target.size} bytes and MD5 {target.md5sum or 'none'} in its manifest"
             self._add(path, Flaw.TARGET, f"{size} and {md5sum}", found)
+
+
+def differences(
+    digest: Digest | str, entry: Entry, fast: str | None
+) -> Iterator[tuple[Flaw, object, object]]:
+    """Yield what differs between a file, or why it could not be read, and what is noted of it."""
+    if isinstance(digest, str):
+        yield Flaw.UNREADABLE, "a file that can be read", digest
+        return
+    if digest.size != entry.size:
+        yield Flaw.SIZE, entry.size, digest.size
+    if digest.md5sum != entry.md5sum:
+        yield Flaw.CHECKSUM, entry.md5sum or '""', digest.md5sum
+    if fast is not None and digest.xxh128 != fast:
+        yield Flaw.FAST_CHECKSUM, fast, digest.xxh128
 
 
 def _within_registry(directory: str, text: str) -> str | None:

@@ -5,8 +5,8 @@ and as strict as its types (1.0 is no integer). Writing gives exactly the docume
 four spaces as the Go service does.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -17,6 +17,7 @@ from gobblerd.domain.version import Latest, Summary
 
 T = TypeVar("T")
 _INDENT = 4
+_SOME_LINK = Link("", "", "", "")
 
 
 class Unreadable(ValueError):
@@ -60,6 +61,18 @@ class _Size(msgspec.Struct, gc=False):
     link: msgspec.Raw = _NO_LINK
 
 
+class _Lean(msgspec.Struct, gc=False):
+    """As much of a manifest entry as a look at its bytes needs."""
+
+    size: int | None = None
+    md5sum: str | None = None
+    link: msgspec.Raw = _NO_LINK
+
+
+class _Nothing(msgspec.Struct, gc=False):
+    """Whatever an object holds."""
+
+
 class _Entry(msgspec.Struct):
     size: int | None = None
     md5sum: str | None = None
@@ -68,6 +81,8 @@ class _Entry(msgspec.Struct):
 
 _MANIFEST = msgspec.json.Decoder(dict[str, _Entry])
 _SIZES = msgspec.json.Decoder(dict[str, _Size])
+_LEAN = msgspec.json.Decoder(dict[str, _Lean])
+_PATHS = msgspec.json.Decoder(dict[str, _Nothing])
 _LINKS = msgspec.json.Decoder(dict[str, Link])
 _CHECKSUMS = msgspec.json.Decoder(dict[str, str])
 _PERMISSIONS = msgspec.json.Decoder(_Permissions)
@@ -79,10 +94,10 @@ _QUOTA = msgspec.json.Decoder(Quota)
 
 def read_manifest(data: bytes) -> dict[str, Entry]:
     """Parse a `..manifest`; Unreadable if it is none."""
-    return {
-        path: Entry(entry.size or 0, entry.md5sum or "", entry.link)
-        for path, entry in _decoded(_MANIFEST, data).items()
-    }
+    found: dict[str, Any] = cast("dict[str, Any]", _decoded(_MANIFEST, data))
+    for path, entry in found.items():  # in place: there may be a million
+        found[path] = Entry(entry.size or 0, entry.md5sum or "", entry.link)
+    return found
 
 
 def read_stored_bytes(data: bytes) -> int:
@@ -95,6 +110,25 @@ def read_sizes(data: bytes) -> dict[str, int]:
     """Return the sizes of a `..manifest`'s entries without a link, reading no more of it than that."""
     sizes = _decoded(_SIZES, data)
     return {path: entry.size for path, entry in sizes.items() if bytes(entry.link) == b"null"}
+
+
+def read_paths(data: bytes) -> list[str]:
+    """Return the paths that a `..manifest` lists, reading no more of it than that."""
+    found = _decoded(_PATHS, data)
+    return list(found)
+
+
+def read_manifest_where(data: bytes, wanted: Callable[[str], bool]) -> dict[str, Entry]:
+    """Return the wanted entries of a `..manifest`; of a link is known only that it is one."""
+    return {
+        path: Entry(entry.size or 0, entry.md5sum or "", None if _is_null(entry.link) else _SOME_LINK)
+        for path, entry in _decoded(_LEAN, data).items()
+        if wanted(path)
+    }
+
+
+def _is_null(link: msgspec.Raw) -> bool:
+    return link is _NO_LINK or bytes(link) == b"null"
 
 
 def read_links(data: bytes) -> dict[str, Link]:

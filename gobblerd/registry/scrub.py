@@ -26,7 +26,7 @@ from gobblerd.registry import layout
 from gobblerd.registry.audit import Audit, Part, Unit, unit_bytes, units
 from gobblerd.registry.audit_findings import Finding, Severity
 from gobblerd.registry.audit_shares import PIECE_FILES, Position, file_sizes, pieces
-from gobblerd.registry.audit_version import Span
+from gobblerd.registry.audit_terms import Span
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.scrub_memory import Memory, Place
 

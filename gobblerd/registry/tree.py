@@ -26,6 +26,7 @@ SYMLINK = "a symbolic link"
 EMPTY = "an empty directory"
 DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
+_NO_STAMP = Stamp(0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Tree:
     links: dict[str, Stamp] = field(default_factory=dict)  # directory -> its `..links`
     others: dict[str, str] = field(default_factory=dict)  # what may not be there, and what it is
     unreadable: dict[str, str] = field(default_factory=dict)  # directories, and why
+    stamped: bool = True  # else files have the stamp of nothing
 
     def what(self, path: str) -> str:
         """Say what is at the path."""
@@ -61,9 +63,9 @@ class Tree:
         yield from self.others
 
 
-def take_tree(root: str) -> Tree:
-    """Walk the version's directory `root` (absolute)."""
-    tree = Tree()
+def take_tree(root: str, *, stamped: bool = True) -> Tree:
+    """Walk the version's directory `root` (absolute); without `stamped`, files are listed and no more."""
+    tree = Tree(stamped=stamped)
     pending = [""]
     while pending:
         pending.extend(_enter(tree, root, pending.pop()))
@@ -99,7 +101,7 @@ def _take(tree: Tree, entry: "os.DirEntry[str]", path: str, below: list[str]) ->
         return
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISREG(status.st_mode):
-        tree.files[path] = Stamp.of(status)
+        tree.files[path] = Stamp.of(status) if tree.stamped else _NO_STAMP
     elif stat.S_ISDIR(status.st_mode):
         tree.directories.add(path)
         below.append(path)

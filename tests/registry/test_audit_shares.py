@@ -24,7 +24,7 @@ from gobblerd.registry.audit_shares import (
     pieces,
     stretches,
 )
-from gobblerd.registry.audit_version import Span
+from gobblerd.registry.audit_terms import Span
 from gobblerd.registry.metadata import Metadata
 
 
