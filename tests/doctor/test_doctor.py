@@ -65,6 +65,13 @@ def test_without_places_it_says_what_it_needs(clinic: Clinic) -> None:
     assert "is not a directory; mount it, or make it with `gobblerd init`" in ran.stderr
 
 
+def test_it_asks_for_somebody_to_be(clinic: Clinic) -> None:
+    for user, said in (("root", "root may do everything"), ("gbl-nobody-of-that-name", "there is no user")):
+        ran = subprocess.run(clinic.command("--user", user), capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        assert said in ran.stderr
+
+
 def shell(script: str) -> Arrange:
     """Arrange by a shell script that knows the places and users."""
 

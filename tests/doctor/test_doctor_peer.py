@@ -58,6 +58,35 @@ def test_events_that_the_configuration_relies_on(clinic: Clinic) -> None:
     assert 'watch = "events"' in reports[1]["peer-events"].found
 
 
+def test_two_daemons_with_a_staging_directory_each(clinic: Clinic) -> None:
+    """One registry: each writes into the other's staging, under the path that it has there."""
+    second = f"{clinic.staging}-2"
+    os.mkdir(second)
+    os.chown(second, *ids_of(ACCOUNT))
+    os.chmod(second, 0o1777)
+    near = clinic.start("--peer", "--wait", str(WAIT))
+    far = clinic.start("--peer", "--wait", str(WAIT), "--config", clinic.config(staging=second))
+    for report in (report_of(near), report_of(far)):
+        assert {name: report[name].result for name in PEER} == dict.fromkeys(PEER, "ok"), report
+
+
+def test_a_staging_directory_that_the_other_node_does_not_see(clinic: Clinic) -> None:
+    """The other doctor is a process of the test's, and finds nothing where it is told to look."""
+
+    def blind() -> list[Line]:
+        together._written = lambda _pair, _theirs: "nothing"
+        site = Site(clinic.staging, clinic.registry, Account.of(uid, gid))
+        return examine_together(site, WAIT, lambda _: None)
+
+    uid, gid = ids_of(ACCOUNT)
+    near = clinic.start("--peer", "--wait", str(WAIT))
+    lines = {line.name: line for line in acting_as(uid, gid, [], blind)}
+    report = report_of(near)
+    assert report["peer-events"].result == "warn", report
+    assert "does not see the staging directory" in report["peer-events"].found
+    assert lines["peer-events"].result == "ok"
+
+
 def test_two_registries_under_one_name(clinic: Clinic) -> None:
     other = Path(clinic.base, "other-marker")
     other.write_text('{"format": "gobblerd-registry-1", "id": "another"}')
@@ -117,7 +146,9 @@ def test_clocks_that_differ(clinic: Clinic) -> None:
         together.time = SimpleNamespace(
             time=lambda: time.time() + 600, monotonic=time.monotonic, sleep=time.sleep
         )
-        return examine_together(Site(clinic.staging, clinic.registry, Account.of(uid)), WAIT, lambda _: None)
+        return examine_together(
+            Site(clinic.staging, clinic.registry, Account.of(uid, gid)), WAIT, lambda _: None
+        )
 
     uid, gid = ids_of(ACCOUNT)
     near = clinic.start("--peer", "--wait", str(WAIT))

@@ -56,8 +56,7 @@ def command(
 ) -> None:
     """Examine a deployment: STAGING and REGISTRY, or the configured ones. Exit code 1 if anything fails."""
     site = _site(staging, registry, config_file)
-    stranger = _stranger(user)
-    lines = [*_as_account(site, wait if peer else None), *_as_user(site, stranger)]
+    lines = [*_as_account(site, wait if peer else None), *_as_user(site, user)]
     if as_json:
         click.echo(json.dumps([asdict(line) for line in lines], indent=2))
     else:
@@ -94,14 +93,18 @@ def _directory(path: str) -> str:
 
 
 def _owner(registry: str) -> Account:
-    return Account.of(os.stat(_directory(registry)).st_uid)
+    info = os.stat(_directory(registry))
+    return Account.of(info.st_uid, info.st_gid)
 
 
 def _stranger(name: str) -> Account:
     try:
-        return Account.of(pwd.getpwnam(name).pw_uid)
+        entry = pwd.getpwnam(name)
     except KeyError:
-        raise click.ClickException(f"there is no user {name}") from None
+        raise click.ClickException(f"there is no user {name}; name one with --user") from None
+    if entry.pw_uid == 0:
+        raise click.ClickException("root may do everything; name an ordinary user with --user")
+    return Account(name, entry.pw_uid, entry.pw_gid)
 
 
 def _as_account(site: Site, wait: float | None) -> list[Line]:
@@ -120,10 +123,10 @@ def _examined(site: Site, wait: float | None) -> list[Line]:
     return [*lines, *together.examine_together(site, wait, lambda text: click.echo(text, err=True))]
 
 
-def _as_user(site: Site, stranger: Account) -> list[Line]:
+def _as_user(site: Site, name: str) -> list[Line]:
     if os.geteuid() != 0:
         return lines_without_looking(trials.TRIALS, trials.REASON)
-    return examine(trials.TRIALS, trials.Trial(site, stranger))
+    return examine(trials.TRIALS, trials.Trial(site, _stranger(name)))
 
 
 def _report(lines: Sequence[Line], *, verbose: bool) -> Iterator[str]:

@@ -29,12 +29,12 @@ class Account:
     gid: int
 
     @classmethod
-    def of(cls, uid: int) -> "Account":
-        """Look up a UID."""
+    def of(cls, uid: int, group: int) -> "Account":
+        """Look up a UID; `group` is its group if it has no name."""
         try:
             entry = pwd.getpwuid(uid)
         except KeyError:
-            return cls(str(uid), uid, os.getegid())
+            return cls(str(uid), uid, group)
         return cls(entry.pw_name, uid, entry.pw_gid)
 
 

@@ -35,6 +35,7 @@ from gobblerd.storage.files import Durability, opened, write_file
 NOT_ASKED = "only with --peer, run on two nodes at once"
 _SKEW_WARN, _SKEW_FAIL = 2.0, 60.0  # seconds
 _SLOW_SIGHT = 5.0  # seconds
+_SIGHT_MOST = 30.0  # seconds
 _LOOKS = 0.05  # seconds
 _GOT, _REFUSED = "got", "refused"
 
@@ -166,10 +167,10 @@ def _events(pair: Pair) -> Found:
         pair.exchange("written", "nothing")
         return warn(f"no events can be had here ({error.strerror})")
     with listener:
-        theirs = pair.exchange("listening", os.path.basename(pair.scratch))
+        theirs = pair.exchange("listening", pair.scratch)
         wrote = _written(pair, theirs)
         if pair.exchange("written", wrote) != "done":
-            return fail("the other node could not write into a directory that this one made in staging")
+            return warn("the other node does not see the staging directory of this one")
         heard = listener.hears({"remote"})
     if heard:
         return ok("writes on the other node send events here")
@@ -183,17 +184,20 @@ def _events(pair: Pair) -> Found:
 def _written(pair: Pair, theirs: str) -> str:
     if not theirs:
         return "nothing"
-    directory = os.path.join(pair.site.staging, theirs)
-    if _wait_for(lambda: os.path.isdir(directory), pair.patience) is None:
+    # The same staging directory, perhaps mounted elsewhere here; or another daemon's, under its own path.
+    places = (os.path.join(pair.site.staging, os.path.basename(theirs)), theirs)
+    if _wait_for(lambda: any(map(os.path.isdir, places)), min(pair.patience, _SIGHT_MOST)) is None:
         return "nothing"
+    directory = next(place for place in places if os.path.isdir(place))
     write_file(os.path.join(directory, "remote"), b"1", Durability.PROCESS)
     return "done"
 
 
 def _clocks(pair: Pair) -> Found:
     """Compare both with the file server's, which does not need to be right itself."""
-    server = FileClock(os.path.join(pair.scratch, "clock")).now() / 1e9
-    mine = time.time() - server
+    probe = os.path.join(pair.site.meeting, f"clock-{pair.meeting.token}")
+    mine = time.time() - FileClock(probe).now() / 1e9
+    os.unlink(probe)
     theirs = pair.exchange("clock", mine)
     skew = abs(mine - theirs)
     text = f"the clocks of the two nodes differ by {skew:.1f} s"
