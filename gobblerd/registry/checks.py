@@ -22,10 +22,19 @@ from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import Digest, Tick
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import SourceFile
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
 from gobblerd.registry.targets import Targets
-from gobblerd.registry.tree import EMPTY, FILE, NOTHING, SYMLINK, Tree, digest_at, digest_files, take_tree
+from gobblerd.registry.tree import (
+    EMPTY,
+    FILE,
+    NOTHING,
+    SYMLINK,
+    FilesOf,
+    Tree,
+    digest_at,
+    digest_files,
+    take_tree,
+)
 
 
 class Flaw(StrEnum):
@@ -189,11 +198,11 @@ class _VersionCheck:
     def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
         fast = self._metadata.checksums(self._version)
         plain = [
-            SourceFile(path, tree.files[path].size)
+            path
             for path in sorted(tree.files)
             if (entry := manifest.get(path)) and entry.link is None and not entry.is_directory
         ]
-        for path, digest in digest_files(self._root, plain, self._tick):
+        for path, digest in digest_files(self._root, FilesOf(tree, plain), self._tick):
             self._compare(path, digest, manifest[path], fast.get(path))
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:

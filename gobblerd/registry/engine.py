@@ -41,22 +41,29 @@ class Ways(LargeWays[R], Protocol[R]):
 
 
 def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator[R]:
-    """Do every file, in no particular order; raises the first error, or what `tick` raises to cancel."""
-    small: list[SourceFile] = []
-    large: list[SourceFile] = []
-    for file in files:
-        (small if file.size <= SMALL else large).append(file)
-    tasks = itertools.chain(_groups(large, ways), _batches(small, ways))
-    if not large and len(small) <= _FEW and sum(file.size for file in small) <= _LITTLE:
+    """Do every file, in no particular order; raises the first error, or what `tick` raises to cancel.
+
+    `files` is gone through several times, and not kept: a million may be made as they are needed.
+    """
+    large = [file for file in files if file.size > SMALL]
+    tasks = itertools.chain(_groups(large, ways), _batches(files, ways))
+    if not large and _is_little(files):
         return work_here(tasks, _LITTLE, tick)
     return Crew(tasks, _BATCH_BYTES).work(tick)
 
 
+def _is_little(files: Iterable[SourceFile]) -> bool:
+    sizes = [file.size for file in itertools.islice(files, _FEW + 1)]
+    return len(sizes) <= _FEW and sum(sizes) <= _LITTLE
+
+
 def _batches(files: Iterable[SourceFile], ways: Ways[R]) -> Iterator[Task[R]]:
-    """Cut files into batches in the order in which they are given."""
+    """Cut the small files into batches in the order in which they are given."""
     batch: list[SourceFile] = []
     size = 0
     for file in files:
+        if file.size > SMALL:
+            continue
         if batch and (size + file.size > _BATCH_BYTES or len(batch) == _BATCH_FILES):
             yield _batch(batch, ways)
             batch, size = [], 0

@@ -19,7 +19,7 @@ from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.neighbours import GoneError, Neighbours
 from gobblerd.registry.settling import Settling
-from gobblerd.registry.source import Reader, SourceFile
+from gobblerd.registry.source import Reader
 from gobblerd.registry.symlinks import (
     LocalTarget,
     Surroundings,
@@ -29,7 +29,7 @@ from gobblerd.registry.symlinks import (
     link_text,
 )
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.tree import Tree, digest_files, take_tree
+from gobblerd.registry.tree import FilesOf, Tree, digest_files, take_tree
 
 _OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
 
@@ -132,7 +132,7 @@ class Reindex:
         files = rebuilt.tree.files
         stale = [p for p in files if p not in self._digests or self._digests[p].stamp != files[p]]
         meter = Meter(self._progress, sum(files[path].size for path in stale))
-        reading = [SourceFile(path, files[path].size) for path in sorted(stale)]
+        reading = FilesOf(rebuilt.tree, sorted(stale))
         for path, digest in digest_files(self._root, reading, meter.tick):
             if not isinstance(digest, Digest):
                 raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))

@@ -28,6 +28,8 @@ class Settling:
     def settle(self, targets: Mapping[str, Target], manifest: dict[str, Entry]) -> None:
         """Add an entry for every link; Wrong names one that goes to no file or round in a circle."""
         for path in targets:
+            if path in manifest:
+                continue
             for each in reversed(list(_chain(path, targets, manifest))):
                 manifest[each] = self._entry(each, targets[each], manifest)
 
@@ -39,15 +41,14 @@ class Settling:
         if isinstance(target, LocalTarget):
             parent = FileAddress.of(self.version, target.path)
             entry = manifest.get(target.path)
-            shown = target.path
         else:
-            parent, shown = target, str(target)
+            parent = target
             entry = self._entry_elsewhere(path, target)
         if entry is None or entry.is_directory:
             raise Wrong(
                 "the symbolic link {path} goes to {target}, which is no file of that version",
                 path=path,
-                target=shown,
+                target=target.path if isinstance(target, LocalTarget) else str(target),
             )
         return Entry(entry.size, entry.md5sum, link_to(parent, entry))
 

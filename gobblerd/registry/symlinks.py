@@ -103,7 +103,8 @@ def _normalised(path: str) -> str:
 
 def _registry_file(path: str, inside: str) -> FileAddress:
     parts = inside.split("/")
-    if len(parts) < 4 or any(is_internal(p) for p in parts) or not all(map(is_readable_name, parts[:3])):  # noqa: PLR2004
+    has_internal = "/.." in f"/{inside}"  # a part that begins so
+    if len(parts) < 4 or has_internal or not all(map(is_readable_name, parts[:3])):  # noqa: PLR2004
         raise Wrong(
             "the symbolic link {path} goes to {target} in the registry, which is no file of a version",
             path=path,

@@ -111,6 +111,18 @@ def _take(tree: Tree, entry: "os.DirEntry[str]", path: str, below: list[str]) ->
         tree.others[path] = "a FIFO, socket or device"
 
 
+@dataclass(frozen=True)
+class FilesOf:
+    """Some of a tree's files, to be read; made afresh each time, since there may be a million."""
+
+    tree: Tree
+    paths: Sequence[str]
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        """Go through the files."""
+        return (SourceFile(path, self.tree.files[path].size) for path in self.paths)
+
+
 def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
     """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
     return work_off(files, _Hashing(root), tick)
