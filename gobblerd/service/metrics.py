@@ -37,6 +37,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody asks for
         self._registry = registry = CollectorRegistry()
         self._actions = frozenset(actions)
+        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # by action and code
         Info("gobblerd_build", "Which gobblerd this is.", registry=registry).info({"version": version})
         self._requests = Counter(
             "gobblerd_requests",
@@ -71,9 +72,16 @@ class Metrics:
     def answered(self, action: str, code: int, seconds: float) -> None:
         """Count a request that has its response."""
         action = action if action in self._actions else OTHER
+        series = self._answers.get((action, code)) or self._series(action, code)
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def _series(self, action: str, code: int) -> tuple[Counter, Histogram]:
+        """Look the two series up, and keep them: that takes five times as long as to count."""
         outcome = "success" if code == HTTPStatus.OK else "error"
-        self._requests.labels(action, outcome, str(code)).inc()
-        self._seconds.labels(action).observe(seconds)
+        series = self._requests.labels(action, outcome, str(code)), self._seconds.labels(action)
+        self._answers[action, code] = series
+        return series
 
     def taken(self, files: int, size: int) -> None:
         """Count an upload that was committed: its files, and the bytes that it stored."""
