@@ -143,6 +143,22 @@ class Metadata:
         found = ((version.version, self.readable_summary(version)) for version in versions)
         return latest_of((name, summary) for name, summary in found if summary is not None)
 
+    def latest_evidence(self, asset: Address) -> int:
+        """Return what is the same as long as an asset's `..latest` and its versions' summaries are.
+
+        Costs a stat for each; only this process can compare it with another.
+        """
+        paths = [layout.in_place(version, layout.SUMMARY) for version in self._children(asset)]
+        stamps = [(path, self._stamp(path)) for path in (layout.in_place(asset, layout.LATEST), *paths)]
+        return hash(tuple(stamps))
+
+    def _stamp(self, path: str) -> tuple[int, int, int, int] | None:
+        try:
+            status = os.stat(self.path(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
     def readable_summary(self, version: Address) -> Summary | None:
         """Return a version's summary, or None where it is missing or does not parse."""
         try:

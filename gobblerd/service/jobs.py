@@ -67,6 +67,7 @@ class Jobs:
         self._metadata = registry.metadata
         self._spool = spool
         self._config = config
+        self._right_latest: dict[Address, int] = {}  # what each asset's latest rested on when it was right
 
     def planned(self) -> list[Job]:
         """Return the jobs with their times as configured."""
@@ -100,7 +101,12 @@ class Jobs:
 
     def refresh_latest(self) -> JobReport:
         """Choose the latest version of every asset anew, and mend the ones that differ."""
-        return self._refreshed("latest", self._assets(), self._refresh_latest)
+        assets = list(self._assets())
+        self._forget_latest(set(assets))
+        return self._refreshed("latest", assets, self._refresh_latest)
+
+    def _forget_latest(self, seen: set[Address]) -> None:
+        self._right_latest = {asset: each for asset, each in self._right_latest.items() if asset in seen}
 
     def _assets(self) -> Iterator[Address]:
         for project in self._metadata.projects():
@@ -145,7 +151,11 @@ class Jobs:
         return Difference(project, stored, total)
 
     def _refresh_latest(self, asset: Address) -> Difference | None:
+        evidence = self._metadata.latest_evidence(asset)
+        if self._right_latest.get(asset) == evidence:
+            return None  # as it was when it was last found right
         if self._metadata.latest(asset) == self._metadata.computed_latest(asset):
+            self._right_latest[asset] = evidence
             return None
         with self._changing(asset) as place:
             latest, stored = place.metadata.computed_latest(asset), place.latest()

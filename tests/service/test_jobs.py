@@ -111,6 +111,30 @@ def test_wrong_latest_is_mended(room: Room) -> None:
     assert audit(str(room.bench.root)) == []
 
 
+def test_an_unchanged_latest_is_not_computed_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what changed since it was last found right is read: summaries, and what `..latest` says."""
+    jobs = room.jobs
+    assert jobs.refresh_latest().facts["mended"] == []
+    read: list[str] = []
+    real = jobs._metadata.computed_latest
+    monkeypatch.setattr(
+        jobs._metadata, "computed_latest", lambda asset: read.append(str(asset)) or real(asset)
+    )
+    assert jobs.refresh_latest().numbers["places"] == 2
+    assert read == []
+    room.bench.upload("q/a/3", {"f": b"three"})
+    assert jobs.refresh_latest().facts["mended"] == []
+    assert read == ["q/a"]
+    (room.bench.root / "p/a/..latest").write_text('{"version": "1"}')
+    assert [each["place"] for each in jobs.refresh_latest().facts["mended"]] == ["p/a"]
+    path = room.bench.root / "q/a/3/..summary"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "upload_finish": "2020-01-01T00:00:00Z"}))
+    assert [each["right"] for each in jobs.refresh_latest().facts["mended"]] == ["2"]
+    room.bench.run("delete_asset", project="q", asset="a")
+    jobs.refresh_latest()
+    assert len(jobs._right_latest) == 1
+
+
 def test_probation_expires_by_upload_finish(room: Room) -> None:
     """Only versions on probation, only old ones, and only if that is configured."""
     for version in ("3", "4"):
