@@ -16,6 +16,7 @@ from gobblerd.archive.streams import compression_of, decompressed
 from gobblerd.archive.tar_reader import TarReader
 from gobblerd.archive.zip_reader import ZipReader
 
+_TOLD_BYTES = 16 << 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06")
 
 
@@ -50,4 +51,14 @@ class Reading:
             return ZipReader(self._file).members()
         compression = compression_of(start)
         self.format = f"tar.{compression}" if compression else "tar"
-        return TarReader(decompressed(self._file, compression, self._limits.window)).members()
+        return TarReader(self._told(decompressed(self._file, compression, self._limits.window))).members()
+
+    def _told(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Tell of progress also while a few bytes of the file become many."""
+        since = 0
+        for chunk in chunks:
+            since += len(chunk)
+            if since > _TOLD_BYTES:
+                self._file.tell()
+                since = 0
+            yield chunk

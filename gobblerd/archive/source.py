@@ -51,6 +51,10 @@ class ArchiveFile:
             self._progress(self._at, self.size)
         return data
 
+    def tell(self) -> None:
+        """Tell how far reading is, though nothing was read: whoever wants to stop can do so now."""
+        self._progress(self._at, self.size)
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes from here to the end."""
         while data := self.read():

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from support.malice import MALICE, Evil
+import zstandard
+from support.malice import MALICE, Evil, file, tar
 
 from gobblerd.archive.limits import ArchiveLimits
 from gobblerd.archive.reader import Reading
@@ -26,6 +27,21 @@ def test_the_corpus_is_large_enough() -> None:
     assert len({evil.id for evil in MALICE}) == len(MALICE)
     for suffix in ("tar", "zip"):
         assert sum(evil.suffix == suffix for evil in MALICE) >= 40
+
+
+def test_who_wants_to_stop_is_asked_while_little_becomes_much(tmp_path: Path) -> None:
+    """200 MiB of zeros are a few kilobytes of zstd, read at once; that can be stopped all the same."""
+    (tmp_path / "archive").write_bytes(zstandard.compress(tar(file("top/zeros", bytes(200 << 20)))))
+    told: list[int] = []
+    fd = os.open(tmp_path / "archive", os.O_RDONLY)
+    try:
+        reading = Reading(ArchiveFile(fd, lambda done, _: told.append(done)), ArchiveLimits())
+        for _, content in reading.members():
+            for _ in content.chunks():
+                pass
+    finally:
+        os.close(fd)
+    assert len(told) > 10
 
 
 @pytest.mark.parametrize("evil", MALICE, ids=lambda evil: evil.id)
