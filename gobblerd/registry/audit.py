@@ -137,13 +137,16 @@ def _children(metadata: Metadata, place: Address) -> list[Address]:
 
 
 def unit_bytes(metadata: Metadata, unit: Unit) -> int:
-    """Return what a unit weighs: the bytes of a version by its manifest, 0 for the rest."""
+    """Return what a unit weighs: bytes of a version, or of its span, by the manifest; 0 for the rest."""
     if unit.part is not Part.VERSION:
         return 0
     try:
-        return metadata.stored_bytes(unit.place)
+        if unit.span.is_whole:
+            return metadata.stored_bytes(unit.place)
+        sizes = metadata.file_sizes(unit.place)
     except (Fault, OSError):
         return 0
+    return sum(size for path, size in sizes.items() if unit.span.holds(path))
 
 
 @dataclass(frozen=True, slots=True)
