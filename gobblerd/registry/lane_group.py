@@ -94,12 +94,16 @@ class LaneGroup(Generic[R]):
 
     def __call__(self, desk: Desk) -> Iterator[list[R]]:
         """Do the files; yields results as files end."""
-        try:
-            with ThreadPoolExecutor(1, "hasher") as hasher:
-                yield from self._rounds(desk, hasher)
-        finally:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._let_go)
+            hasher = stack.enter_context(ThreadPoolExecutor(1, "hasher"))
+            yield from self._rounds(desk, hasher)
+
+    def _let_go(self) -> None:
+        """Close what is still open, each whatever closing another says."""
+        with contextlib.ExitStack() as stack:
             for lane in filter(None, self._lanes):
-                lane.close.close()
+                stack.push(lane.close)
 
     def _rounds(self, desk: Desk, hasher: ThreadPoolExecutor) -> Iterator[list[R]]:
         this, other = self._places(), self._places()
