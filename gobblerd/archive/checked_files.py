@@ -7,6 +7,7 @@ instead of being archived. By the fast checksum where the version has one, else 
 
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import xxhash
 from gobblerd.archive.checksums import CHUNK, Hash
 from gobblerd.domain.errors import Invalid, Plain, Wrong
 from gobblerd.registry.browse import open_whitelisted
+from gobblerd.storage.batches import ANYBODY, read_files
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE
 
 _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -48,6 +50,9 @@ class Opener(Protocol):
     def open(self, file: File) -> int:
         """Return a descriptor; OSError if it cannot be opened."""
 
+    def read_many(self, files: Sequence[tuple[File, int]]) -> list[bytes | None]:
+        """Read small files, given with their sizes; None for what is to be read, and judged, one by one."""
+
     def close(self) -> None:
         """Let go of what is held for the next file."""
 
@@ -58,6 +63,10 @@ class PathOpener:
     def open(self, file: File) -> int:
         """Open the file."""
         return os.open(file.path, _FOLLOW)
+
+    def read_many(self, files: Sequence[tuple[File, int]]) -> list[bytes | None]:
+        """Read none: files that may change while they are read are watched one by one."""
+        return [None] * len(files)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -105,6 +114,28 @@ class RegistryOpener:
             os.open(target, _FOLLOW) if self._whitelist is None else open_whitelisted(target, self._whitelist)
         )
 
+    def read_many(self, files: Sequence[tuple[File, int]]) -> list[bytes | None]:
+        """Read files of one directory after the other, each directory's in one go."""
+        found: list[bytes | None] = []
+        for directory, group in itertools.groupby(files, lambda each: each[0].path.rpartition("/")[0]):
+            found += self._read_in(directory, list(group))
+        return found
+
+    def _read_in(self, directory: str, files: Sequence[tuple[File, int]]) -> list[bytes | None]:
+        try:
+            if directory != self._directory or self._fd < 0:
+                self._enter(directory)
+        except OSError:
+            return [None] * len(files)
+        pieces = [(self._fd, file.path.rpartition("/")[2], size) for file, size in files]
+        buffer = bytearray(sum(size for _, size in files))
+        stamps = read_files(pieces, buffer, READ_FILE, ANYBODY)
+        ends = list(itertools.accumulate(size for _, size in files))
+        return [
+            None if stamp is None else bytes(buffer[end - size : end])
+            for stamp, (_, size), end in zip(stamps, files, ends, strict=True)
+        ]
+
     def close(self) -> None:
         """Close the directory."""
         if self._fd >= 0:
@@ -124,12 +155,27 @@ class CheckedReading:
         self._done = 0
         self._progress = progress
         self._hashed = hashed
+        self._ready: dict[str, bytes] = {}
         self.sha256 = ""
+
+    def prepare(self, files: Sequence[tuple[str, File, int]]) -> None:
+        """Read small files in one go, given as `shown`, file and size; their turns then cost little."""
+        found = self._opener.read_many([(file, size) for _, file, size in files])
+        self._ready = {
+            shown: data
+            for (shown, file, _), data in zip(files, found, strict=True)
+            if data is not None and _is_known(file, data)
+        }
 
     def whole(self, content: File | Text | None, size: int, shown: str) -> bytes:
         """Return the bytes of a small file, as `chunks` yields them."""
         assert content is not None  # it is a file
-        data = content.data if isinstance(content, Text) else b"".join(self._checked(content, size, shown))
+        if isinstance(content, Text):
+            data = content.data
+        elif (ready := self._ready.pop(shown, None)) is not None:
+            data = ready
+        else:
+            data = b"".join(self._checked(content, size, shown))
         if self._hashed:
             self.sha256 = hashlib.sha256(data).hexdigest()
         self._tell(size, shown)
@@ -201,6 +247,13 @@ class CheckedReading:
         finally:
             os.close(fd)
         return found.hexdigest() if same.hexdigest() == checksum else ""
+
+
+def _is_known(file: File, data: bytes) -> bool:
+    """Tell whether these are the bytes; if not, reading them again in their turn says what is wrong."""
+    if file.xxh128:
+        return xxhash.xxh3_128_hexdigest(data) == file.xxh128
+    return hashlib.md5(data, usedforsecurity=False).hexdigest() == file.md5sum
 
 
 def _read(fd: int, file: File, size: int, shown: str, checked: Hash | None) -> Iterator[bytes]:

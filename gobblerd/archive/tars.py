@@ -5,9 +5,9 @@ faster than `tarfile` does it; a test compares the two.
 """
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from gobblerd.archive.checked_files import CheckedReading
+from gobblerd.archive.checked_files import CheckedReading, File
 from gobblerd.archive.checksums import CHUNK
 from gobblerd.archive.plan import Plan, Planned
 
@@ -17,6 +17,7 @@ BLOCK = 512
 RECORD = 20 * BLOCK  # what a tar file's length is a multiple of
 _TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
 _NAME_MAX = 100  # bytes of a name or a link's text in a plain header
+_BATCH, _SMALL = 128, 32 << 10  # members looked at in one go; bytes of those that are read so: 4 MiB at most
 _OCTAL_MAX = 0o77777777777  # 8 GiB: the largest number in a plain header
 _AFTER_TYPE = b"ustar\x0000" + bytes(247)
 _BEFORE_SIZE = b"0000000\0" * 2
@@ -76,10 +77,21 @@ def tar_size(plan: Plan) -> int:
     return size + (-size % RECORD)
 
 
+def _small_files(members: Sequence[Planned]) -> list[tuple[str, File, int]]:
+    """Return the files among the members that are worth reading in one go."""
+    return [
+        (member.path, member.content, member.size)
+        for member in members
+        if isinstance(member.content, File) and member.size <= _SMALL
+    ]
+
+
 def tar_stream(plan: Plan, reading: CheckedReading, done: Done | None = None) -> Iterator[bytes]:
     """Yield the tar file; `done` is told of each member once its bytes were read and found right."""
     size = 0
-    for member in plan.members:
+    for at, member in enumerate(plan.members):
+        if at % _BATCH == 0:
+            reading.prepare(_small_files(plan.members[at : at + _BATCH]))
         before = header(member)
         yield before
         size += len(before) + member.size + (-member.size % BLOCK)
