@@ -17,26 +17,29 @@ from gobblerd.archive.version_plan import Version, Wish, plan_version
 
 _REVISION = b"1"  # to be raised whenever the same version gives other bytes than before
 _THREADS = 1
+_PIECE = 1 << 20
 
 
 class ArchiveStream:
-    """The `tar.zst` archive of a version, piece by piece; for one thread at a time. Close it.
+    """The archive of a version as `tar.zst` or `tar`, piece by piece; for one thread at a time. Close it.
 
     Raises Absent, Fault, Invalid or Wrong as `create_archive` does: about the version at once, about a file
     when it is that file's turn.
     """
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, format_name: str = DEFAULT) -> None:
+        self._format = format_name
         plan = plan_version(version, Wish())
         self._plan = plan
         self._pieces = self._generated()
-        self.name = f"{plan.prefix}.{DEFAULT}"
+        self.name = f"{plan.prefix}.{format_name}"
         self.mtime = plan.clamp_mtime or 0
         self.etag = self._etag()
 
     def _etag(self) -> str:
         """Return a strong validator: documents and library together decide about every byte."""
-        found = hashlib.sha256(repr((_REVISION, zstandard.ZSTD_VERSION, str(self._plan.place))).encode())
+        made_of = (_REVISION, self._format, zstandard.ZSTD_VERSION, str(self._plan.place))
+        found = hashlib.sha256(repr(made_of).encode())
         for member in self._plan.members:
             if isinstance(member.content, Text):
                 found.update(b"%d:%b" % (member.size, member.content.data))
@@ -45,7 +48,9 @@ class ArchiveStream:
     def _generated(self) -> Iterator[bytes]:
         plan = self._plan
         stream = tar_stream(plan, CheckedReading(plan.opener, plan.total, None, hashed=False))
-        return compressed(stream, format_named(DEFAULT), tar_size(plan), _THREADS)
+        if self._format == "tar":
+            return _gathered(stream)
+        return compressed(stream, format_named(self._format), tar_size(plan), _THREADS)
 
     def piece(self) -> bytes:
         """Return the next piece, some MiB at the most; b"" at the end."""
@@ -63,3 +68,17 @@ class ArchiveStream:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in pieces of about a MiB: each costs its sender a change of threads."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)

@@ -53,6 +53,13 @@ class Part:
         with open(f"{self.path}.of", "w", encoding="latin-1") as file:
             file.write(validator or "")
 
+    def fill(self, data: bytes) -> None:
+        """Make it hold just this, which is the whole file."""
+        os.ftruncate(self.fd, 0)
+        view, at = memoryview(data), 0
+        while at < len(data):
+            at += os.pwrite(self.fd, view[at:], at)
+
     def publish(self, target: str) -> None:
         """Give it the file's name."""
         os.rename(self.path, target)

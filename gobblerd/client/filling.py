@@ -12,6 +12,7 @@ from gobblerd.client.listing import remote_names
 from gobblerd.client.parallel import Each, Meter, Progress, Stop, for_each
 from gobblerd.client.reading import MANIFEST
 
+_VERSION_SLASHES = 2  # project/asset/version
 _ATTEMPTS = 2  # at a version that is uploaded anew meanwhile
 
 
@@ -124,8 +125,36 @@ class Filling:
             if not download.fetch(self._cache, want, meter, stop, wait=wait):
                 busy.append(name)
 
-        for_each(listing.files, lambda name, stop: fetch(name, stop, wait=False), self._concurrent)
+        done = self._fetch_packed(listing, meter, overwrite=overwrite)
+        left = [name for name in listing.files if name not in done]
+        for_each(left, lambda name, stop: fetch(name, stop, wait=False), self._concurrent)
         for_each(list(busy), lambda name, stop: fetch(name, stop, wait=True), self._concurrent)
+
+    def _fetch_packed(self, listing: _Listing, meter: Meter, *, overwrite: bool) -> set[str]:
+        """Fetch a version's many small files at once, where that pays; return which ones."""
+        from gobblerd.client import packed  # noqa: PLC0415 - needed only for many files
+
+        expected = listing.expected
+        wanted = {
+            name
+            for name, entry in expected.items()
+            if entry.size <= packed.SMALL
+            and not name.startswith("..")
+            and (overwrite or not os.path.exists(os.path.join(self._final, name)))
+        }
+        size = sum(expected[name].size for name in wanted)
+        others = sum(entry.size for entry in expected.values()) - size
+        is_version = self._path.count("/") == _VERSION_SLASHES
+        if not is_version or len(wanted) < packed.FEWEST or others > size + len(wanted) * packed.SMALL:
+            return set()
+        wants = {name: self._want(name, listing, overwrite=overwrite) for name in wanted}
+        found: set[str] = set()
+
+        def fetch(_item: None, stop: Stop) -> None:
+            found.update(packed.fetch_packed(self._cache, self._url, self._path, wants, meter, stop))
+
+        for_each([None], fetch, 1)
+        return found
 
     def _want(self, name: str, listing: _Listing, *, overwrite: bool) -> Want:
         expected = listing.expected.get(name)

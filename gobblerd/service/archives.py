@@ -24,7 +24,7 @@ from gobblerd.service.fetch import abandon
 if TYPE_CHECKING:
     from gobblerd.archive.stream import ArchiveStream
 
-SUFFIX = ".tar.zst"
+_TYPES = {"tar.zst": "application/zstd", "tar": "application/x-tar"}  # the formats that can be asked for
 AT_ONCE = 4
 _PATIENCE = 15.0  # seconds that a client waits for its turn
 _SILENCE = 60.0  # seconds in which a client must take a slice
@@ -44,13 +44,13 @@ class Archives:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def send(self, request: web.Request, path: str) -> web.StreamResponse:
-        """Answer with the archive at `project/asset/version.tar.zst`; Absent, Invalid, Busy, ..."""
-        project, asset, version = _parts(path)
+        """Answer with the archive at `project/asset/version.tar.zst` or `.tar`; Absent, Invalid, Busy..."""
+        project, asset, version, kind = _parts(path)
         async with self._turn():
             loop = asyncio.get_running_loop()
-            stream = await loop.run_in_executor(self._pool, self._open, project, asset, version)
+            stream = await loop.run_in_executor(self._pool, self._open, project, asset, version, kind)
             try:
-                return await self._answer(request, stream)
+                return await self._answer(request, stream, _TYPES[kind])
             finally:
                 await asyncio.shield(loop.run_in_executor(self._pool, stream.close))
 
@@ -65,16 +65,17 @@ class Archives:
         finally:
             self._turns.release()
 
-    def _open(self, project: str, asset: str, version: str) -> "ArchiveStream":
+    def _open(self, project: str, asset: str, version: str, kind: str) -> "ArchiveStream":
         from gobblerd.archive.stream import ArchiveStream  # noqa: PLC0415 - not needed to start to serve
         from gobblerd.archive.version_plan import Version  # noqa: PLC0415 - as above
 
-        return ArchiveStream(Version(self._registry, project, asset, version, tuple(self._whitelist())))
+        place = Version(self._registry, project, asset, version, tuple(self._whitelist()))
+        return ArchiveStream(place, kind)
 
-    async def _answer(self, request: web.Request, stream: "ArchiveStream") -> web.StreamResponse:
+    async def _answer(self, request: web.Request, stream: "ArchiveStream", media: str) -> web.StreamResponse:
         validators = Validators(stream.etag, stream.mtime * _SECOND)
         headers = {
-            "Content-Type": "application/zstd",
+            "Content-Type": media,
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(stream.name, safe='')}",
             "ETag": f'"{stream.etag}"',
             "Last-Modified": formatdate(stream.mtime, usegmt=True),
@@ -115,9 +116,12 @@ class Archives:
         return response
 
 
-def _parts(path: str) -> tuple[str, str, str]:
+def _parts(path: str) -> tuple[str, str, str, str]:
+    """Return project, asset, version and format."""
     parts = path.split("/")
-    if len(parts) != 3 or not path.endswith(SUFFIX) or not all(parts) or parts[2] == SUFFIX:  # noqa: PLR2004
-        form = Plain(f"PROJECT/ASSET/VERSION{SUFFIX}")
-        raise Absent("there is no archive {path}: ask for {form}", path=path, form=form)
-    return parts[0], parts[1], parts[2].removesuffix(SUFFIX)
+    for kind in _TYPES:
+        version = parts[-1].removesuffix(f".{kind}")
+        if len(parts) == 3 and version != parts[-1] and all((*parts, version)):  # noqa: PLR2004
+            return parts[0], parts[1], version, kind
+    form = Plain("PROJECT/ASSET/VERSION.tar.zst")
+    raise Absent("there is no archive {path}: ask for {form}", path=path, form=form)

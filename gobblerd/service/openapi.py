@@ -142,7 +142,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Its files, its `..manifest` and its `..summary` under one top directory; every link is the file "
         "itself. The same version always gives the same bytes, those of `gobbler archive create`. Made while "
         "it is sent: there are no ranges and there is no length; whoever gets no regular end has got a part.",
-        (Parameter("path", "path", "PROJECT/ASSET/VERSION.tar.zst"),),
+        (Parameter("path", "path", "PROJECT/ASSET/VERSION.tar.zst, or .tar"),),
         (
             Answer(200, "The archive.", _BYTES, "application/zstd"),
             Answer(304, "The client's copy is the archive."),
