@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from support.archives import make_registry
 from support.daemon import eventually
 from support.registries import Book
@@ -48,6 +49,16 @@ def test_the_bytes_are_those_of_create_archive(server: Server, book: Book, tmp_p
     assert answer.headers["Content-Type"] == "application/zstd"
     assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''p_a_2.tar.zst"
     assert server.ask("/archive/p%2Fa%2F2.tar.zst").body == answer.body
+
+
+def test_the_tar_in_it_can_be_asked_for(server: Server) -> None:
+    """Without compression, under a name, a type and an entity tag of its own."""
+    packed, plain = server.ask(URL), server.ask(URL.removesuffix(".zst"))
+    assert plain.status == 200
+    assert plain.headers["Content-Type"] == "application/x-tar"
+    assert plain.headers["Content-Disposition"] == "attachment; filename*=UTF-8''p_a_2.tar"
+    assert plain.headers["ETag"] != packed.headers["ETag"]
+    assert plain.body == zstandard.ZstdDecompressor().decompressobj().decompress(packed.body)
 
 
 def test_a_large_version_too(server: Server, book: Book, tmp_path: Path) -> None:
