@@ -5,6 +5,7 @@ hundred thousand of them do. Each fault rests on evidence of its own: the manife
 about. What was right at the first look is not read again at the second, unless it changed.
 """
 
+import contextlib
 import itertools
 import os
 import stat
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gobblerd.domain.errors import Wrong
+from gobblerd.domain.links import is_proper_path
 from gobblerd.domain.manifest import Entry
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
@@ -138,7 +140,7 @@ class FilesCheck:
     def _find(self, window: _Window) -> None:
         """Find the files whose bytes count; what is missing or something else is reported with the rest."""
         for path, entry in window.entries.items():
-            if entry.link is not None or entry.is_directory:
+            if entry.link is not None or entry.is_directory or not is_proper_path(path):
                 continue
             try:
                 self._find_one(path, window)
@@ -152,8 +154,8 @@ class FilesCheck:
             resolved = self._resolved(path, os.readlink(full))
             if resolved is None:
                 return
-            window.targets[path] = resolved
             status = os.stat(resolved)
+            window.targets[path] = resolved
         elif stat.S_ISREG(status.st_mode):
             window.plain.append(SourceFile(path, status.st_size))
         else:
@@ -172,7 +174,9 @@ class FilesCheck:
 
     def _check_sizes(self, window: _Window, collector: Collector) -> None:
         sizes = {file.path: file.size for file in window.plain}
-        sizes |= {path: os.stat(resolved).st_size for path, resolved in window.targets.items()}
+        for path, resolved in window.targets.items():
+            with contextlib.suppress(OSError):
+                sizes[path] = os.stat(resolved).st_size
         for path, size in sizes.items():
             expected = window.entries[path].size
             if size != expected:

@@ -82,6 +82,22 @@ def test_a_span_sees_nothing_else(corpus: Corpus) -> None:
     assert found[1] == []
 
 
+@pytest.mark.parametrize("path", ["../../../outside", "/etc/hostname", "d/../.dot", "a\0b", "d//x", "\ud800"])
+def test_a_path_that_no_version_has_is_not_followed(corpus: Corpus, path: str) -> None:
+    """A manifest that rotted names something outside: it is said to be missing, or unreadable, and not read."""
+    with open(f"{corpus.registry}/../outside", "wb") as file:
+        file.write(b"secret")
+    manifest = Path(corpus.registry) / "alpha/c/1/..manifest"
+    document = json.loads(manifest.read_bytes())
+    document[path] = {"size": 6, "md5sum": "0" * 32}
+    manifest.write_text(json.dumps(document))
+    read: list[int] = []
+    found = [f for f in audited(corpus, read.append) if f.place == "alpha/c/1" and f.path != "alpha/c/1/keep"]
+    assert {f.kind for f in found} <= {"missing file", "unreadable file", "extra file", "undocumented form"}
+    assert found
+    assert 6 not in read
+
+
 def make_version(root: Path, files: int) -> None:
     """Make a registry of one version with so many files, one in ten with bytes in it."""
     version = root / "big/a/1"
