@@ -48,14 +48,18 @@ def _measure(options: argparse.Namespace, servers: Sequence[ServerCommand]) -> i
         runner = Runner(place.path, servers, options.by, scale=options.scale, rounds=options.rounds)
         runner.watch_memory = not options.no_memory
         runner.with_limits = not options.no_limits
-        for workload in _chosen(options.workloads):
-            runner.run(workload)
-        report = document(runner.results, servers, described(place.what), runner.calibration.medians())
-        report |= {"scale": options.scale, "rounds": options.rounds}
-    text = table(runner.results, servers)
-    print(text)
-    _write(options.json, json.dumps(report, indent=1))
-    _write(options.table, text)
+        chosen, done = _chosen(options.workloads), 0
+        try:
+            for workload in chosen:
+                runner.run(workload)
+                done += 1
+        finally:  # what was measured before somebody ended it is worth something
+            report = document(runner.results, servers, described(place.what), runner.calibration.medians())
+            report |= {"scale": options.scale, "rounds": options.rounds, "complete": done == len(chosen)}
+            text = table(runner.results, servers)
+            print(text)
+            _write(options.json, json.dumps(report, indent=1))
+            _write(options.table, text)
     if options.into:
         with open(options.into, encoding="utf-8") as file:
             page = put_into(file.read(), f"{circumstances(report)}\n\n{text.strip()}")

@@ -87,6 +87,7 @@ def test_servers_and_ways_are_compared_in_every_round(run: Run) -> None:
     assert row["servers"]["one"]["median_times_first"] == 1
     assert {"cp -r", "md5sum"} <= row["limits"].keys() <= {"cp -r", "rsync -a", "md5sum", "xxhsum -H2"}
     assert all(peak > 0 for peak in report["memory_bytes"]["W1"].values())
+    assert report["complete"]
     assert {"processor", "cores", "kernel", "filesystem"} <= report["machine"].keys()
     assert report["calibration"]["reference_seconds"] == {"md5sum": 1.59, "cp -r": 0.285}
     assert table.count("| W1 upload") == 4
