@@ -559,6 +559,31 @@ def test_the_bytes_stored_are_the_bytes_hashed(stage: Stage, monkeypatch: pytest
     assert staged.manifest == {"g": file(stored)}
 
 
+def test_links_into_many_places_are_relative_to_theirs(stage: Stage) -> None:
+    """To the same directory, below, beside and above, whatever names share a beginning."""
+    bench = stage.bench
+    bench.upload("p/a/1", {"f": b"1", "d/e/f": b"2", "new/f": b"3"})
+    places = {"f": "f", "d/e/g": "d/e/f", "d/h": "f", "d/e/i/k": "new/f", "1": "d/e/f"}
+    tree = {path: ("link", str(bench.root / "p/a/1" / to)) for path, to in places.items()}
+    staged = stage.staged({**tree, "own/x": b"x", "own/y/z": ("link", "../x"), "w": ("link", "own/x")})
+    for path, to in places.items():
+        up = os.path.relpath(f"p/a/1/{to}", os.path.dirname(f"p/a/new/{path}"))
+        assert os.readlink(f"{staged.path}/{path}") == up
+    assert os.readlink(f"{staged.path}/own/y/z") == "../x"
+    assert os.readlink(f"{staged.path}/w") == "own/x"
+
+
+def test_equal_duplicates_are_verified_by_the_batch(stage: Stage) -> None:
+    """Many copies of one file, of several files, and one that rotted: only what is sound is linked to."""
+    data = {f"f{n}": os.urandom(1000 + n % 3) for n in range(60)}
+    stage.bench.upload("p/a/1", data)
+    (stage.bench.root / "p/a/1/f7").write_bytes(bytes(len(data["f7"])))
+    staged = stage.staged({**data, "again": data["f1"], "rotten": data["f7"], "other": bytes(1000)}, V1)
+    assert staged.duplicates == {*data, "again"} - {"f7"}
+    assert staged.manifest["again"] == linked(data["f1"], "p/a/1/f1")
+    assert staged.manifest["rotten"] == file(data["f7"])
+
+
 # ---- another provider of files
 
 
