@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gobblerd.archive.stream import ArchiveStream
 
 _TYPES = {"tar.zst": "application/zstd", "tar": "application/x-tar"}  # the formats that can be asked for
-AT_ONCE = 4
+AT_ONCE = 2  # some 40 MiB each
 _PATIENCE = 15.0  # seconds that a client waits for its turn
 _SILENCE = 60.0  # seconds in which a client must take a slice
 _SLICE = 1 << 20

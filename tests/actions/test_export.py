@@ -195,7 +195,7 @@ def test_a_daemon_killed_in_the_middle_exports_again_and_leaves_nothing_half(
     """The request is still there; what the killed one wrote is cleared away."""
     daemon = start_daemon(settings={"export_directory": exports})
     daemon.done("create_project", {"project": "p"})
-    daemon.upload("p/a/1", {"noise": os.urandom(6 << 20)})
+    daemon.upload("p/a/1", {"noise": os.urandom(2 << 20)})
     name = daemon.drop("export_version", {"project": "p", "asset": "a", "version": "1", "format": "tar.xz"})
     eventually(lambda: [n for n in os.listdir(exports) if n.endswith(".partial")], "it is being written")
     daemon.kill()
