@@ -90,7 +90,8 @@ class ArchiveFiles:
 
     def _again(self, wanted: set[str], path: str) -> Iterator[Taken]:
         """Store files that were links, and cannot be any more: the archive must still hold the same."""
-        reading = Reading(ArchiveFile(self._dropped.fd, self._taking.progress), self._taking.limits)
+        file = ArchiveFile(self._dropped.fd, self._taking.progress)
+        reading = Reading(file, self._taking.limits, dotted=True)
         for member, content in reading.members():
             name = self._stripped(member.path)
             if member.kind == "file" and name in wanted:
@@ -105,18 +106,18 @@ class ArchiveFiles:
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def _unpack(self, unpacking: Unpacking) -> list[str]:
-        """Read the whole archive; return what lies at its top."""
+    def _unpack(self, unpacking: Unpacking) -> list[str] | None:
+        """Read the whole archive; return what lies at its top, None if that is `.` and left out already."""
         receipt = self._dropped.receipt
         file = ArchiveFile(self._dropped.fd, self._taking.progress, hashing=receipt is not None)
-        reading = Reading(file, self._taking.limits)
+        reading = Reading(file, self._taking.limits, dotted=True)
         for member, content in reading.members():
             self._add(member, content, unpacking)
         unpacking.finish()
         self._require_unchanged()
         if receipt is not None and (file.size, file.sha256) != (receipt.size, receipt.sha256):
             raise Wrong("the archive {source} is not what its receipt says", source=self._dropped.name)
-        return reading.names.names.tops()
+        return None if reading.top_is_dot else reading.names.names.tops()
 
     def _add(self, member: Judged, content: Content, unpacking: Unpacking) -> None:
         shown = self._shown(member.path)
@@ -155,10 +156,10 @@ class ArchiveFiles:
 
     # -- the top ---------------------------------------------------------------------------------------
 
-    def _top_of(self, tops: list[str], tree: Tree) -> str:
+    def _top_of(self, tops: list[str] | None, tree: Tree) -> str:
         """Return the directory that is to be stripped, "" for none."""
         strip = self._taking.strip
-        if strip == 0:
+        if strip == 0 or tops is None:
             return ""
         if len(tops) == 1 and tops[0] in tree.directories:
             return tops[0]

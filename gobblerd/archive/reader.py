@@ -21,11 +21,16 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06")
 
 
 class Reading:
-    """One pass over an opened archive. `names` holds what was read so far, `amount` how much."""
+    """One pass over an opened archive. `names` holds what was read so far, `amount` how much.
 
-    def __init__(self, file: ArchiveFile, limits: ArchiveLimits) -> None:
+    `dotted`: a tar's names may begin with `./`, which is left out then; `top_is_dot` tells whether one did.
+    """
+
+    def __init__(self, file: ArchiveFile, limits: ArchiveLimits, *, dotted: bool = False) -> None:
         self._file = file
         self._limits = limits
+        self._dotted = dotted
+        self._tar: TarReader | None = None
         self.names = Namespace()
         self.amount = Amount(limits)
         self.format = ""
@@ -42,6 +47,11 @@ class Reading:
             yield member, content
         self.names.check_links()
 
+    @property
+    def top_is_dot(self) -> bool:
+        """Whether any name began with `./`."""
+        return self._tar is not None and self._tar.top_is_dot
+
     def _reader(self) -> Iterator[tuple[Judged, Content]]:
         start = self._file.at(0, 8)
         if not start:
@@ -51,7 +61,9 @@ class Reading:
             return ZipReader(self._file).members()
         compression = compression_of(start)
         self.format = f"tar.{compression}" if compression else "tar"
-        return TarReader(self._told(decompressed(self._file, compression, self._limits.window))).members()
+        chunks = decompressed(self._file, compression, self._limits.window)
+        self._tar = TarReader(self._told(chunks), dotted=self._dotted)
+        return self._tar.members()
 
     def _told(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Tell of progress also while a few bytes of the file become many."""

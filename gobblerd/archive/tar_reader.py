@@ -92,10 +92,15 @@ class _Extended:
 
 
 class TarReader:
-    """The members of one tar archive, in order."""
+    """The members of one tar archive, in order.
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    `dotted`: names may begin with `./`, as `tar -C DIR .` writes them. `top_is_dot` tells whether one did.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], *, dotted: bool = False) -> None:
         self._stream = ByteStream(chunks)
+        self._dotted = dotted
+        self.top_is_dot = False
         self._last = ""  # the last whole member, for messages
         self._global: Records = {}
 
@@ -108,7 +113,8 @@ class TarReader:
             member = self._member(header, extended)
             extended = _Extended()
             content = _Content(self._stream, member)
-            yield member, content
+            if member.path:  # else it is the top itself
+                yield member, content
             content.finish()
             self._last = member.path
         if extended:
@@ -207,6 +213,11 @@ class TarReader:
 
     def _member(self, header: Header, extended: _Extended) -> Judged:
         records, shown, target = self._called(header, extended)
+        if self._dotted and shown.startswith("./"):
+            self.top_is_dot = True
+            if shown == "./" and header.kind == _DIRECTORY and header.size == 0:
+                return Judged("", "directory", 0, 0o755, 0)
+            shown = shown[2:]
         mtime = pax_mtime(records, header)
         if header.kind in {_FILE, _OLD_FILE, _CONTIGUOUS}:
             path = judged_path(shown)

@@ -238,6 +238,10 @@ def test_a_daemon_that_stops_leaves_nothing(bench: Bench) -> None:
         ([file("t/..links", b"{}"), file("t/f")], None, {"f"}),
         ([file("..links", b"{}"), file("t/f")], None, {"t/f"}),
         ([file("..own/x"), file("..own/y")], None, set()),
+        ([directory("."), file("./f"), directory("./d"), file("./d/g")], None, {"f", "d/g"}),
+        ([directory("."), directory("./d"), file("./d/g")], None, {"d/g"}),
+        ([directory("."), file("./d/g")], 1, {"d/g"}),
+        ([directory("."), file("./d/g")], 0, {"d/g"}),
     ],
 )
 def test_the_top_directory(bench: Bench, members: list[Any], strip: int | None, paths: set[str]) -> None:

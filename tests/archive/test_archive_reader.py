@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from support.malice import MALICE, Evil, file, tar
+from support.malice import MALICE, Evil, directory, file, tar
 
 from gobblerd.archive.limits import ArchiveLimits
 from gobblerd.archive.reader import Reading
@@ -42,6 +42,35 @@ def test_who_wants_to_stop_is_asked_while_little_becomes_much(tmp_path: Path) ->
     finally:
         os.close(fd)
     assert len(told) > 10
+
+
+def test_a_dot_before_every_name(tmp_path: Path) -> None:
+    """`tar -C DIR .` makes such archives: refused, unless whoever reads takes them, without the dot."""
+    (tmp_path / "archive").write_bytes(tar(directory("."), file("./f", b"1"), file("./d/g", b"2")))
+    with pytest.raises(Refused, match=r'"\./" is refused'):
+        read(tmp_path / "archive")
+    fd = os.open(tmp_path / "archive", os.O_RDONLY)
+    try:
+        reading = Reading(ArchiveFile(fd), ArchiveLimits(), dotted=True)
+        assert {member.path: content.whole() for member, content in reading.members()} == {
+            "f": b"1",
+            "d/g": b"2",
+        }
+    finally:
+        os.close(fd)
+    assert reading.top_is_dot
+
+
+@pytest.mark.parametrize("name", ["././f", ".//f", "./../f", "./"])
+def test_only_one_dot_is_left_out(tmp_path: Path, name: str) -> None:
+    """What remains is judged like any name."""
+    (tmp_path / "archive").write_bytes(tar(file(name)))
+    fd = os.open(tmp_path / "archive", os.O_RDONLY)
+    try:
+        with pytest.raises(Refused):
+            list(Reading(ArchiveFile(fd), ArchiveLimits(), dotted=True).members())
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("evil", MALICE, ids=lambda evil: evil.id)

@@ -126,7 +126,7 @@ def _tars() -> Iterable[tuple[str, bytes, str]]:
     yield "absolute", good(file("/top/absolute")), "/top/absolute"
     yield "parent", good(file("../parent")), "../parent"
     yield "parent inside", good(file("top/../../parent")), "top/../../parent"
-    yield "dot", good(file("./top/dot")), "./top/dot"
+    yield "dot", good(file("top/./dot")), "top/./dot"
     yield "empty component", good(file("top//empty")), "top//empty"
     yield "file with a slash", good(file("top/slash/", b"")), "top/slash/"
     yield "no name", _raw_name(b""), "it is empty"
@@ -301,7 +301,7 @@ def _zips() -> Iterable[tuple[str, bytes, str]]:
         "absolute": "/top/absolute",
         "parent": "../parent",
         "parent inside": "top/../../parent",
-        "dot": "./top/dot",
+        "dot": "top/./dot",
         "empty component": "top//empty",
         "drive": "C:/drive",
         "newline": "top/new\nline",
