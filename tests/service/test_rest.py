@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import pytest
 from support.places import write_tree
-from support.rest import IMPATIENT, Progress, Server, ask_on, response_of, serving
+from support.rest import Progress, Server, ask_on, response_of, serving
 
 from gobblerd.domain.errors import Busy, Kind, Refused
 from gobblerd.domain.messages import Response
@@ -227,7 +227,7 @@ def test_a_file_that_never_appears_is_named(server: Server) -> None:
     answer = server.ask("/new/request-x-1", "POST")
     assert answer.status == 400
     assert "request-x-1" in answer.json["reason"]
-    assert len(server.spool.posted) > IMPATIENT.total / IMPATIENT.most
+    assert len(server.spool.posted) > 1
 
 
 @pytest.mark.parametrize("length", [10, 3_000_000])

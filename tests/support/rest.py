@@ -26,7 +26,7 @@ from gobblerd.service.rest import Patience, ServiceInfo, make_app
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 INFO = ServiceInfo("gobblerd", "0.1.0", "https://example.org/gobblerd", "/staging/", "/registry/./r")
-IMPATIENT = Patience(total=0.05, first=0.01, most=0.02)
+IMPATIENT = Patience(total=0.5, first=0.01, most=0.02)
 
 
 class Answer(NamedTuple):
