@@ -31,16 +31,20 @@ class Temporary:
     """A new file under a temporary name in a directory, until it is renamed or given up."""
 
     def __init__(self, directory: str) -> None:
-        self.path = os.path.join(directory, f"{_BEFORE}{secrets.token_hex(8)}{_AFTER}")
-        fd = os.open(self.path, _CREATE, FILE_MODE)
+        while (fd := self._created(directory)) is None:
+            pass
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             os.fchmod(fd, FILE_MODE)
             self.file: BinaryIO = os.fdopen(fd, "w+b")
         except BaseException:
             os.close(fd)
             os.unlink(self.path)
             raise
+
+    def _created(self, directory: str) -> int | None:
+        """Create and lock a file; None if it was taken for an abandoned one before it was locked."""
+        self.path = _temporary_name(directory)
+        return _locked(os.open(self.path, _CREATE, FILE_MODE), self.path)
 
     def sync(self) -> int:
         """Make what was written durable; return its size in bytes."""
@@ -74,16 +78,43 @@ def temporary(directory: str) -> Iterator[Temporary]:
 def temporary_directory(directory: str) -> Iterator[str]:
     """Yield the path of a new directory; what was not renamed at the end of the block is gone."""
     remove_abandoned(directory)
-    path = os.path.join(directory, f"{_BEFORE}{secrets.token_hex(8)}{_AFTER}")
-    os.mkdir(path)
-    fd = os.open(path, READ_DIRECTORY)
+    while (made := _made(directory)) is None:
+        pass
+    path, fd = made
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield path
     finally:
         if os.path.lexists(path):
             remove_tree(path)
         os.close(fd)
+
+
+def _made(directory: str) -> tuple[str, int] | None:
+    """Make and lock a directory; None if it was taken for an abandoned one before it was locked."""
+    path = _temporary_name(directory)
+    os.mkdir(path)
+    try:
+        fd = _locked(os.open(path, READ_DIRECTORY), path)
+    except FileNotFoundError:
+        return None
+    return None if fd is None else (path, fd)
+
+
+def _temporary_name(directory: str) -> str:
+    return os.path.join(directory, f"{_BEFORE}{secrets.token_hex(8)}{_AFTER}")
+
+
+def _locked(fd: int, path: str) -> int | None:
+    """Lock the descriptor of a new file or directory; close it and return None if `path` is gone by then."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.lexists(path):
+            return fd
+    except BaseException:
+        os.close(fd)  # what is left is an abandoned one
+        raise
+    os.close(fd)
+    return None
 
 
 def remove_abandoned(directory: str) -> int:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from gobblerd.archive.stream import ArchiveStream
 
 _TYPES = {"tar.zst": "application/zstd", "tar": "application/x-tar"}  # the formats that can be asked for
-AT_ONCE = 2  # some 40 MiB each
+AT_ONCE = 2  # compressed ones: some 40 MiB each
+PLAIN_AT_ONCE = 8  # others: some MiB each
 _PATIENCE = 15.0  # seconds that a client waits for its turn
 _SILENCE = 60.0  # seconds in which a client must take a slice
 _SLICE = 1 << 20
@@ -41,12 +42,12 @@ class Archives:
         self._registry = registry
         self._whitelist = whitelist
         self._pool = pool
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = {kind: asyncio.Semaphore(_at_once(kind)) for kind in _TYPES}
 
     async def send(self, request: web.Request, path: str) -> web.StreamResponse:
         """Answer with the archive at `project/asset/version.tar.zst` or `.tar`; Absent, Invalid, Busy..."""
         project, asset, version, kind = _parts(path)
-        async with self._turn():
+        async with self._turn(kind):
             loop = asyncio.get_running_loop()
             stream = await loop.run_in_executor(self._pool, self._open, project, asset, version, kind)
             try:
@@ -55,15 +56,15 @@ class Archives:
                 await asyncio.shield(loop.run_in_executor(self._pool, stream.close))
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, kind: str) -> AsyncIterator[None]:
         try:
-            await asyncio.wait_for(self._turns.acquire(), _PATIENCE)
+            await asyncio.wait_for(self._turns[kind].acquire(), _PATIENCE)
         except TimeoutError:
-            raise Busy("{n} archives are being sent already: try again soon", n=AT_ONCE) from None
+            raise Busy("{n} archives are being sent already: try again soon", n=_at_once(kind)) from None
         try:
             yield
         finally:
-            self._turns.release()
+            self._turns[kind].release()
 
     def _open(self, project: str, asset: str, version: str, kind: str) -> "ArchiveStream":
         from gobblerd.archive.stream import ArchiveStream  # noqa: PLC0415 - not needed to start to serve
@@ -114,6 +115,10 @@ class Archives:
             if coming is not None:
                 await asyncio.wait([coming])  # nobody closes the stream under a thread that reads it
         return response
+
+
+def _at_once(kind: str) -> int:
+    return PLAIN_AT_ONCE if kind == "tar" else AT_ONCE
 
 
 def _parts(path: str) -> tuple[str, str, str, str]:
