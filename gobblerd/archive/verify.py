@@ -21,7 +21,7 @@ from gobblerd.archive.reader import Reading
 from gobblerd.archive.receipt import Receipt
 from gobblerd.archive.source import ArchiveFile, Progress, silent
 from gobblerd.archive.trees import tree_entries
-from gobblerd.domain.errors import GobblerdError, Invalid, Plain, Refused, Wrong
+from gobblerd.domain.errors import Invalid, Plain, Refused, Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry import documents, layout
 
@@ -280,7 +280,7 @@ def require_sound(problems: list[Problem]) -> None:
         raise _NotAsSaid(problems, more)
 
 
-class _NotAsSaid(Invalid, GobblerdError):
+class _NotAsSaid(Invalid):
     """An archive that differs from what is said of it."""
 
     def __init__(self, problems: list[Problem], more: str) -> None:
