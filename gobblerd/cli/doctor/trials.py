@@ -9,10 +9,11 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from gobblerd.cli.doctor.acting import acting_as
-from gobblerd.cli.doctor.findings import Check, Found, fail, ok, skipped, warn
+from gobblerd.cli.doctor.findings import Check, Found, fail, ok, warn
 from gobblerd.cli.doctor.site import Account, Site
 from gobblerd.registry import layout
 from gobblerd.storage.removal import remove_tree
@@ -43,12 +44,16 @@ def groups_of(account: Account) -> list[int]:
     return os.getgrouplist(account.name, account.gid) if not account.name.isdecimal() else [account.gid]
 
 
+def _make(path: str) -> None:
+    with open(path, "x", encoding="utf-8"):
+        pass
+
+
 def _drops(trial: Trial) -> Found:
     base = os.path.join(trial.site.staging, f".gobblerd-doctor-{secrets.token_hex(8)}")
 
     def drop() -> None:
-        with open(f"{base}-new", "x", encoding="utf-8"):
-            pass
+        _make(f"{base}-new")
         os.rename(f"{base}-new", base)
 
     try:
@@ -78,7 +83,7 @@ def _registry_closed(trial: Trial) -> Found:
     for place in ("", layout.LOGS, layout.TRANSACTIONS, *projects):
         path = layout.join(trial.site.registry, place, f"..doctor-{secrets.token_hex(8)}")
         try:
-            trial.as_user(lambda path=path: open(path, "x", encoding="utf-8").close())  # type: ignore[misc]
+            trial.as_user(partial(_make, path))
         except OSError:
             continue
         os.unlink(path)
@@ -133,10 +138,6 @@ def _upload_is_read(trial: Trial, umask: int) -> bool:
     finally:
         with contextlib.suppress(OSError):
             remove_tree(base)
-
-
-def _nobody(_trial: Trial) -> Found:
-    return skipped(REASON)
 
 
 TRIALS: tuple[Check[Trial], ...] = (
