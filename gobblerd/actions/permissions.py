@@ -93,6 +93,6 @@ class SetPermissions(Spoofable):
         else:
             disk = asset.transaction.disk
             directory = asset.stage_asset()
-            write_file(layout.join(directory, layout.PERMISSIONS), data, disk.durability)
-            if disk.is_durable:
+            write_file(layout.join(directory, layout.PERMISSIONS), data, disk.durability, settle=disk.settle)
+            if disk.syncs_names:
                 sync_directory(directory)

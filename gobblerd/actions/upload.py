@@ -195,8 +195,8 @@ class _Work:
         summary = Summary(user, format_time(self._started), format_time(finish), on_probation)
         disk = asset.transaction.disk
         path = layout.join(staged.path, layout.SUMMARY)
-        write_file(path, documents.summary_bytes(summary), disk.durability)
-        if disk.is_durable:
+        write_file(path, documents.summary_bytes(summary), disk.durability, settle=disk.settle)
+        if disk.syncs_names:
             sync_directory(staged.path)
 
     def _plan(self, asset: Place, staged: Staged, slot: str, right: UploadRight) -> None:
@@ -217,8 +217,8 @@ class _Work:
         if right.makes_owner:
             owned = Permissions(owners=(self._context.caller.user,))
             path = layout.join(directory, layout.PERMISSIONS)
-            write_file(path, documents.permissions_bytes(owned), disk.durability)
-        if disk.is_durable:
+            write_file(path, documents.permissions_bytes(owned), disk.durability, settle=disk.settle)
+        if disk.syncs_names:
             sync_directory(directory)
 
 

@@ -1,4 +1,6 @@
-"""Applying a committed record: each step is one rename, and the end lying there tells whether it was done.
+"""Applying a committed record: each step is one rename; where its end lies tells whether it was done.
+
+Documents are written from the record, and may be written again: the result is the same.
 
 The order is such that every state on the way is readable without locks: un-point `..latest` before removing,
 install before pointing, then usage, `..latest`, and the events last (spec/details.md, "Locks, in detail").
@@ -17,8 +19,10 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.record import Record, Step
-from gobblerd.storage.files import exists, rename, sync_directory, write_file
+from gobblerd.storage.files import FILE_MODE, exists, rename, sync_directory, write_all
 from gobblerd.storage.sync import Disk
+
+_REWRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TakenError(Exception):
@@ -36,15 +40,15 @@ class Values:
 
 def apply(disk: Disk, record: Record, values: Values) -> None:
     """Apply the record with known derived values and move it to `applied/`; OSError to be retried."""
-    derived = _Derived(disk, record)
+    derived = _Documents(disk, record)
     unpoints = any(step.kind == "remove" for step in record.steps)
     if unpoints:
         derived.write_latest(values.latest)
-    _run(disk.root, record, record.steps)
+    _run(disk.root, record, derived)
     derived.write_usage(_new_totals(disk.root, values))
     if not unpoints:
         derived.write_latest(values.latest)
-    _finish_applying(disk, record)
+    _finish_applying(disk, record, derived)
 
 
 def apply_again(disk: Disk, record: Record) -> None:
@@ -52,16 +56,16 @@ def apply_again(disk: Disk, record: Record) -> None:
 
     TakenError if the place of a new tree was taken meanwhile (by a Go service, which knows no transactions).
     """
-    derived = _Derived(disk, record)
+    derived = _Documents(disk, record)
     metadata = Metadata(disk.root)
     assets = [Address(project, asset) for project, asset in record.latest]
     going = frozenset(_address(step.path) for step in record.steps if step.kind == "remove")
     derived.write_latest({a: metadata.computed_latest(a, without=going) for a in assets if metadata.has(a)})
-    _run(disk.root, record, record.steps)
+    _run(disk.root, record, derived)
     projects = [project for project in record.usage if metadata.has(Address(project))]
     derived.write_usage({project: UsageCount(metadata, Address(project)).total() for project in projects})
     derived.write_latest({a: metadata.computed_latest(a) for a in assets if metadata.has(a)})
-    _finish_applying(disk, record)
+    _finish_applying(disk, record, derived)
 
 
 def _new_totals(root: str, values: Values) -> dict[str, int]:
@@ -74,8 +78,11 @@ def _address(path: str) -> Address:
     return Address(*path.split("/")[:3])
 
 
-def _run(root: str, record: Record, steps: list[Step]) -> None:
-    for step in steps:
+def _run(root: str, record: Record, documents: "_Documents") -> None:
+    for step in record.steps:
+        if step.kind == "write":
+            documents.replace(step.path, step.content.encode("utf-8"))
+            continue
         slot = layout.join(root, layout.TRANSACTIONS, record.id, step.slot)
         place = layout.join(root, step.path)
         if step.kind == "install":
@@ -92,18 +99,33 @@ def _install(slot: str, place: str, *, fresh: bool) -> None:
     rename(slot, place)
 
 
-def _finish_applying(disk: Disk, record: Record) -> None:
+def _finish_applying(disk: Disk, record: Record, documents: "_Documents") -> None:
     root = disk.root
-    os.makedirs(layout.join(root, layout.LOGS), exist_ok=True)
+    if record.events:
+        os.makedirs(layout.join(root, layout.LOGS), exist_ok=True)
     for step in record.events:
-        slot = layout.join(root, layout.TRANSACTIONS, record.id, step.slot)
-        place = layout.join(root, step.path)
-        while exists(slot) and exists(place):  # another event of this second has our number
-            place = f"{place.rpartition('_')[0]}_{100_000 + secrets.randbelow(900_000)}"
-        _install(slot, place, fresh=True)
-    if disk.is_durable and not disk.ordered:
+        if step.kind == "write":
+            documents.add_event(step)
+        else:
+            _install_event(root, layout.join(root, layout.TRANSACTIONS, record.id, step.slot), step)
+    if disk.syncs_names:
         sync_touched(root, record)
     rename(layout.join(root, layout.COMMITTED, record.id), layout.join(root, layout.APPLIED, record.id))
+    if disk.syncs_names:  # else a power cut could have it written again, over later ones
+        sync_directory(layout.join(root, layout.APPLIED))
+        sync_directory(layout.join(root, layout.COMMITTED))
+
+
+def _install_event(root: str, slot: str, step: Step) -> None:
+    """Move an event that was staged (by records of format 1) to its place."""
+    place = layout.join(root, step.path)
+    while exists(slot) and exists(place):  # another event of this second has our number
+        place = _renumbered(place)
+    _install(slot, place, fresh=True)
+
+
+def _renumbered(place: str) -> str:
+    return f"{place.rpartition('_')[0]}_{100_000 + secrets.randbelow(900_000)}"
 
 
 def sync_touched(root: str, record: Record) -> None:
@@ -115,17 +137,30 @@ def sync_touched(root: str, record: Record) -> None:
             sync_directory(layout.join(root, path))
 
 
-class _Derived:
-    """Writer of `..usage` and `..latest`, by way of the transaction's directory."""
+class _Documents:
+    """Writer of single documents, by way of one temporary file of the transaction.
+
+    Bytes are durable before they get their name, so that nothing is ever torn. The names need not be: until
+    they are, the record stays.
+    """
 
     def __init__(self, disk: Disk, record: Record) -> None:
         self._root = disk.root
-        self._directory = layout.join(disk.root, layout.TRANSACTIONS, record.id)
-        self._durability = disk.durability
+        self._disk = disk
+        self._preallocates = disk.flushes and not disk.is_durable
+        self._temporary = temporary_of(disk.root, record.id)
+
+    def add_event(self, step: Step) -> None:
+        """Write an event under a number that is free, unless it is there already."""
+        data, place = step.content.encode("utf-8"), layout.join(self._root, step.path)
+        while (found := _content(place)) is not None and found != data:  # another event has our number
+            place = _renumbered(place)
+        if found is None:
+            self._write(place, data)
 
     def write_usage(self, totals: dict[str, int]) -> None:
         for project, total in totals.items():
-            self._replace(layout.join(project, layout.USAGE), documents.usage_bytes(Usage(total)))
+            self.replace(layout.join(project, layout.USAGE), documents.usage_bytes(Usage(total)))
 
     def write_latest(self, latest: dict[Address, Latest | None]) -> None:
         for asset, value in latest.items():
@@ -134,11 +169,34 @@ class _Derived:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(layout.join(self._root, path))
             else:
-                self._replace(path, documents.latest_bytes(value))
+                self.replace(path, documents.latest_bytes(value))
 
-    def _replace(self, path: str, data: bytes) -> None:
-        temporary = f"{self._directory}/derived"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        write_file(temporary, data, self._durability)
-        rename(temporary, layout.join(self._root, path))
+    def replace(self, path: str, data: bytes) -> None:
+        """Write or replace the document at a path of the registry."""
+        self._write(layout.join(self._root, path), data)
+
+    def _write(self, place: str, data: bytes) -> None:
+        fd = os.open(self._temporary, _REWRITE, FILE_MODE)
+        try:
+            os.fchmod(fd, FILE_MODE)
+            if self._preallocates:
+                os.posix_fallocate(fd, 0, len(data))
+            write_all(fd, data)
+            self._disk.settle(fd)
+        finally:
+            os.close(fd)
+        rename(self._temporary, place)
+
+
+def _content(path: str) -> bytes | None:
+    """Return the bytes of a file, None where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def temporary_of(root: str, transaction: str) -> str:
+    """Return the path of what a transaction is about to rename; after a crash it is rubbish."""
+    return layout.join(root, layout.TRANSACTIONS, f"{transaction}{layout.TEMPORARY}")

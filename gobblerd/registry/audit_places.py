@@ -326,6 +326,8 @@ class TransactionsLooks:
     def _check_rest(self, things: Mapping[str, Thing], records: frozenset[str], collector: Collector) -> None:
         for name in sorted(things.keys() - layout.TRANSACTION_FOLDERS - records):
             path = layout.join(layout.TRANSACTIONS, name)
+            if name.endswith(layout.TEMPORARY) and stat.S_ISREG(things[name].mode):
+                continue  # a record or document on its way; its daemon's next start removes what a crash left
             if not stat.S_ISDIR(things[name].mode):
                 collector.fault(path, Kind.STRANGE, "a transaction's directory", type_of(things[name]))
             elif self._terms.now() - newest_below(self._terms.metadata.path(path)) > ABANDONED_SECONDS * 1e9:

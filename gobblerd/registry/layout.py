@@ -27,12 +27,14 @@ COMMITTED = f"{TRANSACTIONS}/committed"
 APPLIED = f"{TRANSACTIONS}/applied"
 STATE = f"{TRANSACTIONS}/state"  # what schedules remember, and the clock's probe
 ASIDE = f"{TRANSACTIONS}/aside"  # what recovery found in the way of a committed step
+TEMPORARY = ".new"  # TRANSACTIONS/<id>.new: what a transaction is about to rename
 TRANSACTION_FOLDERS = frozenset({"committed", "applied", "state", "aside"})
 
 HIDDEN = LOCK_FILES | {TRANSACTIONS, MARKER}  # internal even to readers over REST
 
 MARKER_FORMAT = "gobblerd-registry-1"
-RECORD_FORMAT = "gobblerd-transaction-1"
+RECORD_FORMAT = "gobblerd-transaction-2"
+RECORD_FORMATS = frozenset({"gobblerd-transaction-1", RECORD_FORMAT})  # 1 had no documents in the record
 
 
 def join(*parts: str) -> str:

@@ -25,6 +25,10 @@ class RenameProbe:
         self._proved: set[str] = set()
         self._lock = threading.Lock()
 
+    def has_proved(self, project: str) -> bool:
+        """Tell whether nothing is left to be checked."""
+        return project in self._proved
+
     def check(self, project: str) -> None:
         """Raise Fault unless a file can be renamed from the transactions into the project."""
         with self._lock:

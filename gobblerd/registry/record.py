@@ -1,7 +1,8 @@
 """The commit record of a transaction: what recovery needs to finish it without its writer.
 
 A record is one JSON file, renamed to `..transactions/committed/<id>` at the commit point and to
-`applied/<id>` when every step is done. It is never changed in place.
+`applied/<id>` when every step is done. It is never changed in place. Small documents are in it; trees, and
+what is removed, lie beside it in the transaction's directory.
 """
 
 import os
@@ -14,17 +15,20 @@ from gobblerd.registry import layout
 from gobblerd.registry.locks import Ladder, Mode, Rung
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One rename between the registry and the transaction's directory.
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of one place in the registry.
 
     `install` moves `<directory>/<slot>` to `path`, `remove` moves `path` to `<directory>/<slot>`: where the
-    slot lies tells whether the step was done. `fresh` says that nothing may be at `path` before.
+    slot lies tells whether the step was done. `write` replaces the document at `path` by `content`, however
+    often that is done: nobody else can have changed it while the record is in `committed/`. `fresh` says that
+    nothing may be at `path` before.
     """
 
-    kind: Literal["install", "remove"]
+    kind: Literal["install", "remove", "write"]
     path: str
-    slot: str
+    slot: str = ""
     fresh: bool = False
+    content: str = ""
 
 
 class Consume(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ def read_record(path: str) -> Record | None:
             record = _DECODER.decode(file.read())
     except FileNotFoundError:
         return None
-    if record.format != layout.RECORD_FORMAT:
+    if record.format not in layout.RECORD_FORMATS:
         raise ValueError(
             f"transaction record {os.path.basename(path)} has the unknown format {record.format}"
         )

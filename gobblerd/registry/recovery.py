@@ -19,7 +19,7 @@ import structlog
 from gobblerd.domain.errors import Busy, Fault, Plain
 from gobblerd.domain.messages import Response, error_body
 from gobblerd.registry import layout
-from gobblerd.registry.apply import TakenError, apply_again, sync_touched
+from gobblerd.registry.apply import TakenError, apply_again, sync_touched, temporary_of
 from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
 from gobblerd.registry.record import Record, read_record, record_bytes
 from gobblerd.storage.files import Durability, rename, write_file
@@ -28,6 +28,7 @@ from gobblerd.storage.sync import Disk
 
 log = structlog.get_logger(__name__)
 
+_BLOCK = 4096  # bytes; a file's end is kept in such units
 ABANDONED_SECONDS = 7 * 86400  # uncommitted work of other daemons, untouched for so long
 
 
@@ -114,13 +115,13 @@ class Recovery:
     def _load(self, folder: str, name: str) -> Record | None:
         """Read a record; None if it is gone. Fault for one that is not ours to read: nothing is guessed.
 
-        An empty one is put aside: a power cut at durability "process" leaves such, lest it close every place.
+        A torn one is put aside: a power cut at durability "process" leaves such, lest it close every place.
         """
         path = layout.join(self._root, folder, name)
         try:
             return read_record(path)
         except (ValueError, msgspec.MsgspecError) as error:
-            if _is_empty(path):
+            if _is_torn(path):
                 self._put_aside(path, name)
                 return None
             raise Fault("{name} in {folder}: {error}", name=name, folder=folder, error=str(error)) from error
@@ -128,7 +129,9 @@ class Recovery:
     def _put_aside(self, path: str, name: str) -> None:
         os.makedirs(layout.join(self._root, layout.ASIDE), exist_ok=True)
         rename(path, layout.join(self._root, layout.ASIDE, f"{name}.empty"))
-        log.error("an empty transaction record was put aside: its change may be half done", id=name)
+        log.error(
+            "a transaction record without its bytes was put aside: its change may be half done", id=name
+        )
 
     def apply_dead(self, record: Record, timeout: float | None) -> bool:
         """Apply a record whose writer is gone; False if its locks are held, so that the writer lives.
@@ -179,7 +182,7 @@ class Recovery:
             f"{place} was taken by another service after a crash; the upload was set aside as {record.id}"
         )
         refused = msgspec.structs.replace(record, response=_failed(record.response, reason), consume=None)
-        staged = layout.join(self._root, layout.TRANSACTIONS, record.id, "refused")
+        staged = temporary_of(self._root, record.id)
         remove_tree(staged)
         write_file(staged, record_bytes(refused), Durability.FULL)
         rename(staged, layout.join(self._root, layout.APPLIED, record.id))
@@ -301,9 +304,11 @@ def _last_touched(path: str) -> int | None:
     return newest
 
 
-def _is_empty(path: str) -> bool:
+def _is_torn(path: str) -> bool:
+    """Tell whether a power cut has kept a record's name without all of its bytes (JSON holds no NUL)."""
     with open(path, "rb") as file:
-        return not file.read().strip(b"\0")
+        data = file.read()
+    return len(data) % _BLOCK == 0 or b"\0" in data
 
 
 def _conflict(one: Sequence[Rung], other: Sequence[Rung]) -> bool:

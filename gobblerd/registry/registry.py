@@ -18,6 +18,7 @@ from gobblerd.domain.names import ROOT, Address, check_name
 from gobblerd.domain.permissions import NOBODY, Rights
 from gobblerd.registry import layout
 from gobblerd.registry.apply import sync_touched
+from gobblerd.registry.closing import Closer
 from gobblerd.registry.counting import Counted
 from gobblerd.registry.locks import (
     Held,
@@ -67,6 +68,7 @@ class Registry:
         self.recovery = Recovery(self.disk, self.locks, staging)
         self._require_marker = require_marker
         self._probe = RenameProbe(root, staging)
+        self._closer: Closer | None = None
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="remover")
 
     def stop(self) -> None:
@@ -78,6 +80,8 @@ class Registry:
 
         What is left is removed at the next start.
         """
+        if self._closer is not None:
+            self._closer.stop()
         with contextlib.suppress(TimeoutError, RuntimeError):  # closed before
             self._remover.submit(lambda: None).result(patience)  # one thread: done when all before it is
         self._remover.shutdown(wait=False, cancel_futures=True)
@@ -189,40 +193,52 @@ class Registry:
 
     def _discard(self, transaction: Transaction) -> None:
         try:
-            remove_tree(transaction.directory)
+            if transaction.has_directory:
+                remove_tree(transaction.directory)
         except OSError as error:
             log.warning("uncommitted work is left for the next start", id=transaction.id, error=str(error))
         self.recovery.abandon(transaction.id)
 
     def finish(self, origin: Origin) -> None:
-        """Finish what was applied for `origin`, whose response is durable by now; never raises.
-
-        The record goes first: without it, what is left of the transaction is rubbish to any recovery.
-        """
+        """Finish what was applied for `origin`, whose response is there by now; never raises."""
         while origin.applied:
             transaction = origin.applied.pop()
-            try:
-                self._finish(transaction)
-            except OSError as error:
-                log.warning("a transaction's end is put off", id=transaction.id, error=str(error))
-            finally:
-                self.recovery.abandon(transaction.id)
+            if self._closer is None or not self._closer.take(transaction):
+                self._end(transaction, synced=False)
+
+    def close_in_batches(self, answered: Callable[[], None]) -> None:
+        """From now on, finish in the background where that saves syncs; `answered` syncs the responses."""
+        if self.disk.is_durable:
+            self._closer = Closer(self.disk, answered, self._end, self._leave)
+            self._closer.start()
 
     def leave(self, origin: Origin) -> None:
         """Leave what was applied for `origin` to recovery: its response is not durable yet."""
         while origin.applied:
-            self.recovery.abandon(origin.applied.pop().id)
+            self._leave(origin.applied.pop())
 
-    def _finish(self, transaction: Transaction) -> None:
+    def _leave(self, transaction: Transaction) -> None:
+        self.recovery.abandon(transaction.id)
+
+    def _end(self, transaction: Transaction, *, synced: bool = True) -> None:
+        try:
+            self._finish(transaction, synced=synced)
+        except OSError as error:
+            log.warning("a transaction's end is put off", id=transaction.id, error=str(error))
+        finally:
+            self.recovery.abandon(transaction.id)
+
+    def _finish(self, transaction: Transaction, *, synced: bool) -> None:
+        """Remove the record, and then the rest: without its record, any recovery takes it for rubbish."""
         record = transaction.record
         assert record is not None  # only what was applied gets here
-        if self.disk.is_durable:
+        if self.disk.is_durable and not synced:
             sync_touched(self.root, record)
         os.unlink(layout.join(self.root, layout.APPLIED, transaction.id))
         if any(step.kind == "remove" for step in record.steps):
             with contextlib.suppress(RuntimeError):  # closed meanwhile: left to the next start
                 self._remover.submit(remove_tree, transaction.directory)
-        else:
+        elif transaction.has_directory:
             remove_tree(transaction.directory)
 
     # -- the state of the root -------------------------------------------------------------------------
@@ -237,7 +253,8 @@ class Registry:
 
     def check_renames(self, place: Address) -> None:
         """Fault unless the transaction's directory and the place are on one filesystem."""
-        self._probe.check(place.project if self.metadata.has(place.of_project()) else "")
+        if not self._probe.has_proved(place.project):
+            self._probe.check(place.project if self.metadata.has(place.of_project()) else "")
 
 
 def absent(place: Address) -> Absent:

@@ -2,10 +2,12 @@
 
 All changes of one request, its events and its response become visible together to whoever takes the locks,
 or not at all, also across `kill -9` and (with durability "full") a power cut; design/architecture.md has the
-reasoning. The order of a commit: staged data durable, record renamed to `committed/` (**the commit point**),
-steps, record renamed to `applied/`; only then are the locks released. Recovery is in `recovery.py`.
+reasoning. The order of a commit: staged data durable, record renamed to `committed/` (**the commit point**)
+and durable, steps, record renamed to `applied/`; only then are the locks released. Recovery is in
+`recovery.py`.
 """
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,14 +21,17 @@ from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_seconds
 from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
-from gobblerd.registry.apply import TakenError, Values, apply
+from gobblerd.registry.apply import TakenError, Values, apply, temporary_of
 from gobblerd.registry.documents import encoded
 from gobblerd.registry.locks import Held
 from gobblerd.registry.record import Consume, Record, Step, record_bytes
-from gobblerd.storage.files import rename, sync_directory, write_file
+from gobblerd.storage.files import rename, sync, sync_directory, write_all, write_file
 from gobblerd.storage.sync import Disk
 
 TRANSACTIONS_MODE = 0o700
+_RECORD_MODE = 0o600
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_INLINE_MOST = 1 << 15  # bytes of a document that the record itself carries
 
 
 class UnfinishedError(Fault):
@@ -76,24 +81,30 @@ class Transaction:
         self.state = "staging"  # -> committed -> applied
         self.record: Record | None = None  # what was committed
         self._now = now
-        self._made = False
+        self.has_directory = False
         self._slots = 0
 
     # -- staging ---------------------------------------------------------------------------------------
 
     def new_slot(self) -> tuple[str, str]:
         """Return a fresh slot and its absolute path; the caller creates what lies there."""
-        if not self._made:
-            make_transactions(self.root)
-            os.mkdir(self.directory, TRANSACTIONS_MODE)
-            self._made = True
+        if not self.has_directory:
+            self._make_directory()
+            self.has_directory = True
         self._slots += 1
         return str(self._slots), f"{self.directory}/{self._slots}"
+
+    def _make_directory(self) -> None:
+        try:
+            os.mkdir(self.directory, TRANSACTIONS_MODE)
+        except FileNotFoundError:  # the first transaction of this registry
+            make_transactions(self.root)
+            os.mkdir(self.directory, TRANSACTIONS_MODE)
 
     def stage_file(self, data: bytes) -> str:
         """Stage a file's bytes; return its slot."""
         slot, path = self.new_slot()
-        write_file(path, data, self.disk.durability)
+        write_file(path, data, self.disk.durability, settle=self.disk.settle)
         return slot
 
     def install(self, slot: str, path: str, *, fresh: bool = False) -> None:
@@ -101,8 +112,11 @@ class Transaction:
         self.plan.steps.append(Step("install", path, slot, fresh))
 
     def put(self, path: str, data: bytes) -> None:
-        """Plan to write or replace one document."""
-        self.install(self.stage_file(data), path)
+        """Plan to write or replace one document; a small one goes into the record."""
+        if len(data) <= _INLINE_MOST:
+            self.plan.steps.append(Step("write", path, content=data.decode("utf-8")))
+        else:
+            self.install(self.stage_file(data), path)
 
     def put_symlink(self, path: str, target: str) -> None:
         """Plan to make or replace one symbolic link."""
@@ -136,28 +150,57 @@ class Transaction:
     def commit(self, outcome: Outcome, held: Held, usage_lock: Callable[[str], None]) -> Outcome:
         """Commit and apply under the held locks; UnfinishedError if a step failed after the commit point."""
         record = self.record = self._record(outcome, held)
-        staged = f"{self.directory}/record"
-        write_file(staged, record_bytes(record), self.disk.durability)
-        if self.disk.is_durable:
-            sync_directory(self.directory)
-            sync_directory(layout.join(self.root, layout.TRANSACTIONS))
-        rename(staged, layout.join(self.root, layout.COMMITTED, self.id))
-        self.state = "committed"
         try:
-            if self.disk.is_durable:
-                sync_directory(layout.join(self.root, layout.COMMITTED))
+            self._write_record(record)
             for project in self.plan.values.usage_changes:
                 usage_lock(project)
             apply(self.disk, record, self.plan.values)
         except (OSError, GobblerdError, TakenError) as error:  # Stopped among them: the commit stands
+            if self.state == "staging":
+                raise
             raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
         self.state = "applied"
         self.origin.applied.append(self)
         return outcome
 
+    def _write_record(self, record: Record) -> None:
+        """Write the record, rename it to where it counts, and make that durable, with all that it relies on.
+
+        One journal in order does it all by one sync; elsewhere each directory needs its own.
+        """
+        if self.has_directory and self.disk.syncs_names:
+            sync_directory(self.directory)
+            sync_directory(layout.join(self.root, layout.TRANSACTIONS))
+        fd = self._create_record()
+        try:
+            write_all(fd, record_bytes(record))
+            self.disk.settle(fd)
+            rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
+            self.state = "committed"
+            if self.disk.is_durable and self.disk.ordered:
+                sync(fd)  # with its name: one journal, in order
+        finally:
+            os.close(fd)
+            if self.state == "staging":
+                with contextlib.suppress(OSError):
+                    os.unlink(self.temporary)
+        if self.disk.syncs_names:
+            sync_directory(layout.join(self.root, layout.COMMITTED))
+
+    def _create_record(self) -> int:
+        try:
+            return os.open(self.temporary, _CREATE, _RECORD_MODE)
+        except FileNotFoundError:
+            make_transactions(self.root)
+            return os.open(self.temporary, _CREATE, _RECORD_MODE)
+
+    @property
+    def temporary(self) -> str:
+        """The path of what is about to be renamed: the record, then one document after the other."""
+        return temporary_of(self.root, self.id)
+
     def _record(self, outcome: Outcome, held: Held) -> Record:
         values = self.plan.values
-        self.new_slot()  # so that the directory is there even when nothing was staged
         return Record(
             format=layout.RECORD_FORMAT,
             id=self.id,
@@ -172,8 +215,8 @@ class Transaction:
         )
 
     def _event_step(self, event: Event) -> Step:
-        slot = self.stage_file(encoded(event.document()))
-        return Step("install", event_path(self._now()), slot, fresh=True)
+        content = encoded(event.document()).decode("utf-8")
+        return Step("write", event_path(self._now()), fresh=True, content=content)
 
 
 def _plain(document: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -185,7 +185,7 @@ class Config(BaseSettings):
     lock_timeout: float = _setting(600, "How long a request waits for a locked place.", "seconds", gt=0)
     drain_timeout: float = _setting(20, "How long a stopping daemon finishes work.", "seconds", ge=0)
     short_workers: int = _setting(
-        3, "Short requests performed at once.", "threads", restart=True, ge=1, le=1024
+        8, "Short requests performed at once; they share their syncs.", "threads", restart=True, ge=1, le=1024
     )
     long_workers: int = _setting(
         4, "Long requests (upload, reindex, ...) performed at once.", "threads", restart=True, ge=1, le=1024

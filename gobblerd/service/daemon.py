@@ -138,18 +138,20 @@ class Daemon:
         )
         self._registry.check_marker()
         os.makedirs(layout.join(config.registry, layout.LOGS), exist_ok=True)
+        turn = Turn()
         self._spool = Spool(
             self._staging,
             lambda: spool_limits_of(self._config),
             lambda name: name in actions and actions[name].is_long,
             lambda user: user in self._rules.administrators,
             answered=self._metrics.answered,
+            turn=turn,
         )
         self._dispatcher = Dispatcher(
             self._registry, self._staging, self._spool, actions, lambda: self._rules, self._metrics.taken
         )
         self._workers = Workers(
-            self._spool, self._dispatcher, Turn(), short=config.short_workers, long=config.long_workers
+            self._spool, self._dispatcher, turn, short=config.short_workers, long=config.long_workers
         )
         self._watcher = Watcher(self._staging, self._spool, self._watch_settings)
         self._jobs = Jobs(self._registry, self._staging, self._spool, lambda: self._config)
@@ -220,6 +222,7 @@ class Daemon:
             discarded = self._registry.clean_up()
             left = self._mend()
             log.info("recovered", discarded=discarded, unfinished=left)
+            self._registry.close_in_batches(self._spool.sync_responses)
             self._spool.start()
             self._workers.start()
             self._watcher.start()

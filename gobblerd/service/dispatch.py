@@ -81,7 +81,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # the edge: nothing may go unanswered
             response = self._answer_to(error, request, origin)
         self._log(request, response, time.monotonic() - began)
-        if self._spool.answer(claim, response):
+        if self._spool.answer(claim, response, recorded=bool(origin.applied)):
             self._registry.finish(origin)
         else:
             self._registry.leave(origin)

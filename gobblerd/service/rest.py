@@ -31,6 +31,7 @@ from gobblerd.service.openapi import page as page_of
 from gobblerd.service.page.page import Page, prefers_page
 
 _THREADS = 8
+_POSTING = 64  # at the most; a thread that looks at a POSTed file may perform it, and wait for locks
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
 _NAME_MAX_BYTES = 255
 
@@ -101,6 +102,7 @@ def make_app(
     `health` returns what is wrong, nothing if all is well; `page` is for browsers. `metrics` returns the
     metrics in the format that an Accept header asks for, and their content type.
     """
+    posting = ThreadPoolExecutor(_POSTING, thread_name_prefix="post")
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
     api = _Api(
@@ -111,6 +113,7 @@ def make_app(
         health=health,
         metrics=metrics,
         pool=pool,
+        posting=posting,
         archives=Archives(browser.root, browser.whitelist, pool),
         patience=patience,
         description=description(info.name, info.version, prefix, OPERATIONS),
@@ -119,6 +122,7 @@ def make_app(
     app = web.Application(middlewares=[answer_errors])
     app.on_response_prepare.append(allow_everyone)
     app.cleanup_ctx.append(lambda _: _closing(pool))
+    app.cleanup_ctx.append(lambda _: _closing(posting))
     for operation in OPERATIONS:
         path = prefix + operation.path.replace("}", _ANYTHING)
         handler: Handler = getattr(api, operation.name)
@@ -168,6 +172,7 @@ class _Api:
     health: Callable[[], list[str]]
     metrics: MetricsSource
     pool: ThreadPoolExecutor
+    posting: ThreadPoolExecutor
     archives: Archives
     patience: Patience
     description: Mapping[str, Any]
@@ -195,7 +200,7 @@ class _Api:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.patience.total
         pause = self.patience.first
-        while (future := await loop.run_in_executor(self.pool, self.spool.post, name)) is None:
+        while (future := await loop.run_in_executor(self.posting, self.spool.post, name)) is None:
             left = deadline - loop.time()
             if left <= 0:
                 raise Wrong("there is no request file {name} in the staging directory", name=name)

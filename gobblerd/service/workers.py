@@ -59,11 +59,11 @@ class Workers:
     def post(self, name: str) -> Waiter | None:
         """Take up a POSTed request as `Spool.post` does, and perform it here if it is short and may go now.
 
-        Whose turn comes before goes before: until it is answered, this thread performs what is next.
+        Who comes before goes before: as long as it waits, this thread performs whatever is next.
         """
         with self._turn.taken():
             waiter = self._spool.post(name, helping=True)
-            while waiter is not None and not waiter.done():
+            while self._spool.waits(name, Lane.SHORT):
                 claim = self._spool.take_now(Lane.SHORT, just_seen=name)
                 if claim is None:
                     break

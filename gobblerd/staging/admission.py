@@ -103,7 +103,8 @@ class Admission:
         """Return what tells whether an entry may be handed out now."""
         ledger, limits = self._ledger, self._limits()
         slots = limits.long_slots
-        taken = [entry for entry in ledger.running.values() if entry.taken]
+        # What is told already, and only waits to be finished or written, keeps no thread busy.
+        taken = [entry for entry in ledger.running.values() if entry.taken and entry.interim is None]
         held = Counter(entry.uid for entry in taken if entry.lane is Lane.LONG)
         short_free = sum(entry.lane is Lane.SHORT for entry in taken) < limits.short_slots
 

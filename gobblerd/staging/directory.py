@@ -30,6 +30,7 @@ from gobblerd.storage.files import (
     write_all,
     write_file,
 )
+from gobblerd.storage.sync import Disk
 
 RESPONSES = "responses"
 _LOCK = ".daemon"
@@ -61,6 +62,7 @@ class Staging:
         self.durability = durability
         self.first_start = first
         self.filesystem = filesystem_of(path)
+        self.disk = Disk.of(path, durability)
         # Through the descriptor, so that the clock goes on when the path leads elsewhere.
         self.clock = FileClock(f"/proc/self/fd/{self.responses_fd}/{_CLOCK}")
         self._held = contextlib.ExitStack()

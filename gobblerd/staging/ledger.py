@@ -183,7 +183,9 @@ class Ledger:
             now = time.time_ns()
         return error_response(entry.identity, entry.action, entry.user, code, reason, now=now)
 
-    def write(self, entry: Entry, response: Response, at: float | None = None) -> None:
+    def write(
+        self, entry: Entry, response: Response, at: float | None = None, *, recorded: bool = False
+    ) -> None:
         """Write an entry's response and tell those who wait; OSError if it cannot be written now.
 
         Those who wait are then told a 500, and the entry stays running: it is not executed again. `at`:
@@ -191,7 +193,7 @@ class Ledger:
         """
         response = replace(response, identity=entry.identity)
         try:
-            self.files.write(response)
+            self.files.write(response, recorded=recorded)
         except OSError:
             unwritten = replace(response, code=500, body=error_body(UNWRITTEN))
             self.tell_meanwhile(entry, unwritten if at is None else response)
@@ -199,10 +201,10 @@ class Ledger:
         self.attempts.clear(entry.name)
         self.finish(entry, response, at)
 
-    def write_or_retry(self, entry: Entry, response: Response) -> bool:
+    def write_or_retry(self, entry: Entry, response: Response, *, recorded: bool = False) -> bool:
         """Write an entry's response here and now, or return False: the clerk then goes on trying."""
         try:
-            self.write(entry, response)
+            self.write(entry, response, recorded=recorded)
         except OSError as error:
             _log.error("response could not be written", request=entry.name, error=str(error))
             self.clerk.do(entry.name, lambda: self.write(entry, response), failed=True)
@@ -307,6 +309,7 @@ class Ledger:
     def stop(self) -> None:
         """End the clerk's thread."""
         self.clerk.stop()
+        self.attempts.close()
 
 
 def _recent(entry: Entry, response: Response, now: float) -> Recent:

@@ -17,7 +17,7 @@ import structlog
 from gobblerd.domain.messages import REQUEST_PREFIX, Identity, Response, error_body
 from gobblerd.domain.times import format_time, parse_time
 from gobblerd.staging.directory import Staging
-from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened, read_all, replace_file
+from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened, read_all, replace_file, sync
 
 _log = structlog.get_logger()
 _TEMPORARY = ".new-"
@@ -62,11 +62,20 @@ class ResponseFiles:
         self._fd = staging.responses_fd
         self._number = itertools.count()
 
-    def write(self, response: Response) -> None:
-        """Write the file durably, replacing what an older request of that name was answered; OSError."""
+    def write(self, response: Response, *, recorded: bool = False) -> None:
+        """Write the file durably, replacing what an older request of that name was answered; OSError.
+
+        `recorded`: a transaction's record holds it too, and stays until `sync`; so its name need not be
+        durable yet, only its bytes, lest a power cut leave an empty file until the record is found.
+        """
         temporary = f"{_TEMPORARY}{next(self._number)}"
-        name, durability = response.identity.name, self._staging.durability
-        replace_file(self._fd, temporary, name, response_bytes(response), durability)
+        name, data, disk = response.identity.name, response_bytes(response), self._staging.disk
+        settle = disk.settle if recorded else sync
+        replace_file(self._fd, temporary, name, data, disk.durability, settle=settle, names=not recorded)
+
+    def sync(self) -> None:
+        """Make all that was written durable; OSError."""
+        sync(self._fd)
 
     def read(self, name: str) -> Response | None:
         """Return what is recorded under a request's file name; OSError if that cannot be told."""

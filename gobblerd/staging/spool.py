@@ -41,6 +41,7 @@ from gobblerd.staging.settle import Waiting
 from gobblerd.staging.status import Progress, PurgeCounts, SpoolStatus
 from gobblerd.staging.sweep import sweep
 from gobblerd.staging.users import NameServiceFailed
+from gobblerd.storage.turn import Turn
 
 __all__ = ["Lane", "Progress", "PurgeAges", "PurgeCounts", "Spool", "SpoolLimits", "SpoolStatus"]
 
@@ -61,8 +62,10 @@ class Spool:
         is_administrator: Callable[[str], bool],
         intake: Intake | None = None,
         answered: Answering = unobserved,
+        turn: Turn | None = None,
     ) -> None:
         self._staging = staging
+        self._turn = turn or Turn()
         self._limits = limits
         self._is_administrator = is_administrator
         self._intake = intake or Intake(staging, limits)
@@ -162,7 +165,8 @@ class Spool:
                 return
             if waiting and waiting.waiters:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
-        self._look(name, hint, [])
+        with self._turn.taken():
+            self._look(name, hint, [])
 
     def post(self, name: str, *, helping: bool = False) -> Waiter | None:
         """Start, join or repeat a request; the future gets its response. None: no such file (yet).
@@ -296,6 +300,12 @@ class Spool:
                 self._ledger.await_work(lane)
             return False
 
+    def waits(self, name: str, lane: Lane) -> bool:
+        """Tell whether a request waits in that lane for somebody to take it."""
+        with self._lock:
+            entry = self._ledger.queue.get(name)
+            return entry is not None and entry.lane is lane
+
     def take_now(self, lane: Lane, just_seen: str = "") -> Claim | None:
         """Return the next claim of a lane if there is one and a slot for it.
 
@@ -351,17 +361,22 @@ class Spool:
 
     # Responses come back
 
-    def answer(self, claim: Claim, response: Response) -> bool:
+    def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         """Record a claim's response durably, and tell the POSTs; tried again until it can be written.
 
-        Returns whether it is durable by now.
+        Returns whether it is durable by now. `recorded`: a transaction's record holds the response too, until
+        after the next `sync_responses`.
         """
         with self._lock:
             entry = self._ledger.running_as(claim.identity)
         if entry is None:
             _log.info("answered a request that recovery had answered", request=claim.name)
             return self._delivered(response)
-        return self._ledger.write_or_retry(entry, response)
+        return self._ledger.write_or_retry(entry, response, recorded=recorded)
+
+    def sync_responses(self) -> None:
+        """Make every response that was written durable by itself; OSError."""
+        self._ledger.files.sync()
 
     def _delivered(self, response: Response) -> bool:
         try:

@@ -5,9 +5,11 @@ sync: what was answered then survives the daemon's death, but not the machine's.
 """
 
 import contextlib
+import ctypes
+import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from gobblerd.storage.turn import stepped_aside
@@ -17,6 +19,10 @@ FILE_MODE = 0o644
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_WRITE_AND_WAIT = 7  # sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER
+_NO_RANGES = frozenset({errno.ENOSYS, errno.ESPIPE, errno.EINVAL})
+_REWRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Durability(StrEnum):
@@ -43,36 +49,72 @@ def read_all(fd: int, most: int) -> bytes:
     return b"".join(parts)
 
 
-def write_file(path: str, data: bytes, durability: Durability, *, dir_fd: int | None = None) -> None:
-    """Create a new file of mode 0644, whatever umask and default ACL say; FileExistsError if it is there."""
-    fd = os.open(path, _CREATE, FILE_MODE, dir_fd=dir_fd)
-    try:
-        os.fchmod(fd, FILE_MODE)
-        write_all(fd, data)
-        if durability is Durability.FULL:
-            sync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync(fd: int) -> None:
     """Make what was written by a descriptor durable; others may have our turn meanwhile."""
     with stepped_aside():
         os.fsync(fd)
 
 
-def replace_file(dir_fd: int, temporary: str, name: str, data: bytes, durability: Durability) -> None:
-    """Write `name` in the directory atomically, by way of `temporary` in the same directory."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=dir_fd)
+def write_back(fd: int) -> None:
+    """Have a file's bytes on the device, but not yet what leads to them.
+
+    Where a filesystem has one journal in order, any later sync of any file makes that durable too: this is
+    the first half of fsync, which is shared then. Others may have our turn meanwhile.
+    """
+    with stepped_aside():
+        failed = _LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _WRITE_AND_WAIT)
+        error = ctypes.get_errno()
+    if failed and error in _NO_RANGES:
+        sync(fd)
+    elif failed:
+        raise OSError(error, os.strerror(error))
+
+
+Settle = Callable[[int], None]  # makes what was written by a descriptor durable: `sync`, or `Disk.settle`
+
+
+def write_file(
+    path: str,
+    data: bytes,
+    durability: Durability,
+    *,
+    dir_fd: int | None = None,
+    flags: int = _CREATE,
+    settle: Settle = sync,
+) -> None:
+    """Create a new file of mode 0644, whatever umask and default ACL say; FileExistsError if it is there."""
+    fd = os.open(path, flags, FILE_MODE, dir_fd=dir_fd)
     try:
-        write_file(temporary, data, durability, dir_fd=dir_fd)
+        os.fchmod(fd, FILE_MODE)
+        write_all(fd, data)
+        if durability is Durability.FULL:
+            settle(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(
+    dir_fd: int,
+    temporary: str,
+    name: str,
+    data: bytes,
+    durability: Durability,
+    *,
+    settle: Settle = sync,
+    names: bool = True,
+) -> None:
+    """Write `name` in the directory atomically, by way of `temporary` in the same directory.
+
+    The directory must be ours alone. Without `names` the name is not made durable.
+    """
+    try:
+        write_file(temporary, data, durability, dir_fd=dir_fd, flags=_REWRITE, settle=settle)
         os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=dir_fd)
         raise
-    if durability is Durability.FULL:
+    if names and durability is Durability.FULL:
         sync(dir_fd)
 
 
@@ -85,21 +127,21 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def sync_tree(path: str) -> None:
-    """Make every regular file and directory below `path` durable, itself included."""
-    for directory, _, names, fd in os.fwalk(path, follow_symlinks=False):
-        del directory
-        for name in names:
-            _sync_entry(name, fd)
-        sync(fd)
+def sync_tree(path: str, *, settle: Settle = sync, names: bool = True) -> None:
+    """Make every regular file below `path` durable, and with `names` every directory, itself included."""
+    for _, _, files, fd in os.fwalk(path, follow_symlinks=False):
+        for name in files:
+            _sync_entry(name, fd, settle)
+        if names:
+            sync(fd)
 
 
-def _sync_entry(name: str, dir_fd: int) -> None:
+def _sync_entry(name: str, dir_fd: int, settle: Settle) -> None:
     if not stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
         return
     fd = os.open(name, READ_FILE, dir_fd=dir_fd)
     try:
-        sync(fd)
+        settle(fd)
     finally:
         os.close(fd)
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from gobblerd.storage.files import Durability, sync_tree
+from gobblerd.storage.files import Durability, sync, sync_tree, write_back
 from gobblerd.storage.turn import stepped_aside
 
 MANY_FILES = 32
@@ -45,24 +45,40 @@ class Disk:
     """The filesystem below a directory, and how durable its changes are to be.
 
     `ordered`: a rename is never durable before an earlier one (one ordered journal). `syncs_whole`: syncfs
-    reports write errors.
+    reports write errors. `flushes`: a rename over a file waits for the new one's bytes to be on their way,
+    unless their blocks are allocated (ext4(5), "auto_da_alloc").
     """
 
     root: str
     durability: Durability
     ordered: bool
     syncs_whole: bool
+    flushes: bool = False
 
     @classmethod
     def of(cls, root: str, durability: Durability) -> Self:
         """Find out about the filesystem that holds `root`."""
         kind = filesystem_type(root)
-        return cls(root, durability, kind in _ORDERED, kind in _TRUSTED and _kernel_version() >= _SINCE)
+        syncs_whole = kind in _TRUSTED and _kernel_version() >= _SINCE
+        return cls(root, durability, kind in _ORDERED, syncs_whole, kind == "ext4")
 
     @property
     def is_durable(self) -> bool:
         """Tell whether changes are to survive a power cut."""
         return self.durability is Durability.FULL
+
+    @property
+    def syncs_names(self) -> bool:
+        """Tell whether each directory must be synced: no later sync of another file does that too."""
+        return self.is_durable and not self.ordered
+
+    def settle(self, fd: int) -> None:
+        """Have a file's bytes durable no later than any name that it is given next; OSError.
+
+        And no later than whatever is synced next, where one journal is in order.
+        """
+        if self.is_durable:
+            (write_back if self.ordered else sync)(fd)
 
 
 class TreeSync:
@@ -84,15 +100,31 @@ class TreeSync:
             os.close(self._fd)
 
     def sync(self, files: int) -> None:
-        """Make the whole tree durable; `files` is about how many it has. OSError where that failed."""
+        """Make the whole tree durable, or let the transaction's record make it so. OSError where that failed.
+
+        `files` is about how many the tree has.
+        """
         if not self._disk.is_durable:
             return
         if self._fd < 0 or files < MANY_FILES:
-            sync_tree(self._tree)
+            sync_tree(self._tree, settle=self._disk.settle, names=not self._disk.ordered)
             return
-        libc = ctypes.CDLL(None, use_errno=True)
-        with stepped_aside():
-            failed = libc.syncfs(self._fd) != 0
-            error = ctypes.get_errno()
-        if failed:
-            raise OSError(error, os.strerror(error), self._tree)
+        _syncfs(self._fd, self._tree)
+
+
+def sync_whole(path: str) -> None:
+    """Make everything that was written to the filesystem of a directory durable; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _syncfs(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _syncfs(fd: int, path: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with stepped_aside():
+        failed = libc.syncfs(fd) != 0
+        error = ctypes.get_errno()
+    if failed:
+        raise OSError(error, os.strerror(error), path)

@@ -41,7 +41,7 @@ class Recorder:
     def __init__(self) -> None:
         self.answered: list[Response] = []
 
-    def answer(self, claim: Claim, response: Response) -> bool:
+    def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         self.answered.append(response)
         return True
 

@@ -93,7 +93,7 @@ class Clerk:
         self._directory = directory
         os.makedirs(directory, exist_ok=True)
 
-    def answer(self, claim: Claim, response: Response) -> bool:
+    def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         assert claim.identity == response.identity
         self.record(response)
         return True

@@ -235,8 +235,8 @@ def first_committed_step(arena: Arena, action: str, fields: dict[str, Any]) -> i
     raise AssertionError("never committed")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 300])
-def test_an_empty_record_is_put_aside(arena: Arena, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b'{"format": ' + b" " * 4085, b"{" + b"\0" * 5000])
+def test_a_torn_record_is_put_aside(arena: Arena, content: bytes) -> None:
     """What a power cut at durability "process" may leave must not close the registry for ever."""
     bench = arena.fresh()
     torn = bench.root / "..transactions" / "committed" / "0000000000000000-torn"

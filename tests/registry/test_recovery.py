@@ -234,7 +234,7 @@ def test_what_is_under_way_or_recorded_is_never_discarded(
 # ---- records that are not ours to read
 
 
-@pytest.mark.parametrize("content", [b"{", b'{"format": "gobblerd-transaction-2"}', b"[]"])
+@pytest.mark.parametrize("content", [b"{", b'{"format": "gobblerd-transaction-3"}', b"[]"])
 def test_a_record_that_cannot_be_read_stops_changes(bench: Bench, content: bytes) -> None:
     """A later version's, or rot: nothing is guessed, the registry is not changed around it."""
     (bench.root / "..transactions/committed/x-1").write_bytes(content)
@@ -288,3 +288,74 @@ def test_a_required_marker_that_is_gone(bench: Bench) -> None:
     (bench.root / "..gobblerd").write_text("{}")
     bench.run("create_project", project="x")
     old.close(None)
+
+
+# ---- records of earlier versions, and documents in records
+
+
+def as_of_format_1(bench: Bench, name: str) -> None:
+    """Rewrite a committed record as gobblerd wrote it when documents lay in the transaction's directory."""
+    place = bench.root / "..transactions" / "committed" / name
+    directory = bench.root / "..transactions" / name
+    directory.mkdir(exist_ok=True)
+    record = json.loads(place.read_bytes())
+    record["format"] = "gobblerd-transaction-1"
+    for number, step in enumerate((*record["steps"], *record["events"]), start=10):
+        if step["kind"] == "write":
+            (directory / str(number)).write_text(step.pop("content"))
+            step.update(kind="install", slot=str(number))
+        step.setdefault("fresh", False)
+    place.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("path", ["p/..permissions", "p/a/..latest"])
+def test_a_record_of_an_earlier_version_is_finished(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An upgrade may find records pending whose documents and events are staged files."""
+    action, fields = (
+        ("set_permissions", {"project": "p", "permissions": {"owners": ["x"]}})
+        if path.endswith("permissions")
+        else ("delete_version", DELETE)
+    )
+    events = len(os.listdir(bench.root / "..logs"))
+    die_committed(bench, monkeypatch, path, action, **fields)
+    [name] = names(bench, "committed")
+    as_of_format_1(bench, name)
+    assert [r.code for r in start_again(bench)] == [200]
+    if action == "set_permissions":
+        assert read(bench, "p/..permissions")["owners"] == ["x"]
+    else:
+        assert read(bench, "p/a/..latest") == {"version": "1"}
+        assert len(os.listdir(bench.root / "..logs")) == events + 1
+    assert_clean(str(bench.root))
+
+
+def test_documents_may_be_written_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that died after its last step, before it could say so: no event appears twice."""
+    bench.upload("p/a/9", {"f": b"9"}, on_probation=True)
+    real = os.rename
+
+    def rename(source: str, target: str, **rest: Any) -> None:
+        if "/applied/" in str(target):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target, **rest)
+
+    events = len(os.listdir(bench.root / "..logs"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "rename", rename)
+        with pytest.raises(UnfinishedError):
+            bench.run("approve_probation", project="p", asset="a", version="9")
+    assert len(os.listdir(bench.root / "..logs")) == events + 1
+    before = bench.snapshot()
+    assert [r.code for r in start_again(bench)] == [200]
+    assert bench.snapshot() == before
+    assert len(os.listdir(bench.root / "..logs")) == events + 1
+    assert_clean(str(bench.root))
+
+
+def test_what_was_about_to_be_renamed_is_rubbish(bench: Bench) -> None:
+    """A record or document on its way when the daemon died goes at the next start."""
+    (bench.root / "..transactions" / f"{STAGING_ID}-{'0' * 16}.new").write_bytes(b"{")
+    assert bench.registry.clean_up() == 1
+    assert_clean(str(bench.root))

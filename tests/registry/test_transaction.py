@@ -72,7 +72,7 @@ ACTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "usage": ("delete_version", {"project": "p", "asset": "a", "version": "2"}, "p/..usage"),
     "latest": ("delete_version", {"project": "p", "asset": "a", "version": "2"}, "p/a/..latest"),
-    "applied": ("refresh_usage", {"project": "p"}, "applied/ID"),
+    "applied": ("set_quota", {"project": "p", "baseline": 7}, "applied/ID"),
 }
 
 

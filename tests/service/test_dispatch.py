@@ -30,7 +30,7 @@ class FakeSpool:
         self.unfinished_ones: list[Response] = []
         self.durable = True
 
-    def answer(self, claim: Claim, response: Response) -> bool:
+    def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         assert claim.identity == response.identity
         self.answered.append(response)
         return self.durable

@@ -37,6 +37,12 @@ def done(claim: Claim, **answer: Any) -> Response:
     )
 
 
+def attempts_in(path: Path) -> list[str]:
+    """Return the names of requests that are begun, by what is on disk."""
+    lines = (path / "responses" / ".attempts" / ".begun").read_bytes().replace(b"\0", b"\n").split(b"\n")
+    return [json.loads(line)["name"] for line in lines if line.startswith(b"{")]
+
+
 class Room:
     """The staging room as a daemon has it, with what was executed in it."""
 
@@ -115,7 +121,7 @@ class Room:
 
     def die(self) -> None:
         """End as `kill -9` does: nothing is tidied up, the lock is gone."""
-        self.spool._ledger.files.write = lambda _: None  # type: ignore[method-assign]
+        self.spool._ledger.files.write = lambda _, **__: None  # type: ignore[method-assign]
         self.spool.stop()
         self.staging.close()
 

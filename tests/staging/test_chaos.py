@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 
 import pytest
-from staging.rooms import ALICE, MakeRoom, Room, wait_for
+from staging.rooms import ALICE, MakeRoom, Room, attempts_in, wait_for
 
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
 from gobblerd.staging.watcher import Watcher
@@ -81,7 +81,7 @@ def test_everything_at_once(make_room: MakeRoom, seed: int) -> None:
     assert max(bodies.values()) == 1
     status = room.spool.snapshot()
     assert (status.queued, status.running) == ({"short": 0, "long": 0}, {"short": 0, "long": 0})
-    assert os.listdir(room.path / "responses" / ".attempts") == []
+    assert attempts_in(room.path) == []
 
 
 def is_answered(room: Room, name: str) -> bool:

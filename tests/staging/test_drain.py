@@ -1,9 +1,8 @@
 """Stopping: what is handed out no more, who is told 503, what stays for the next daemon."""
 
-import os
 import threading
 
-from staging.rooms import ALICE, MakeRoom, Room, done, wait_for
+from staging.rooms import ALICE, MakeRoom, Room, attempts_in, done, wait_for
 
 from gobblerd.staging.intake import Hint
 from gobblerd.staging.spool import Lane
@@ -104,7 +103,7 @@ def test_a_released_claim_stays_or_is_answered_503(make_room: MakeRoom) -> None:
     assert future.result(10).code == 503
     assert room.recorded(POSTED)["code"] == 503
     assert not room.has_response(STAYS)
-    assert os.listdir(room.path / "responses" / ".attempts") == []
+    assert attempts_in(room.path) == []
     wait_for(room.spool.settled)
     room.close()
     after = make_room().start()

@@ -5,7 +5,7 @@ import shutil
 import threading
 
 import pytest
-from staging.rooms import ALICE, SECONDS, MakeRoom, Room, done, taken, unbegun, wait_for
+from staging.rooms import ALICE, SECONDS, MakeRoom, Room, attempts_in, done, taken, unbegun, wait_for
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Response
@@ -24,7 +24,7 @@ def test_a_drop_is_executed_and_answered_in_a_file(room: Room) -> None:
     assert found["identity"]["inode"] == (room.path / ACT).stat().st_ino
     assert (room.path / "responses" / ACT).stat().st_mode & 0o7777 == 0o644
     assert room.has_response(ACT)
-    assert not (room.path / "responses" / ".attempts" / ACT).exists()
+    assert attempts_in(room.path) == []
 
 
 def test_a_post_is_told_after_the_file_is_there(room: Room) -> None:

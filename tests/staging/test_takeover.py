@@ -94,7 +94,7 @@ def test_the_list_stays_while_an_answer_cannot_be_written(place: Any, make_room:
     (name,) = dropped(place, 1)
     room = make_room()
 
-    def failing(response: object) -> None:
+    def failing(response: object, *, recorded: bool) -> None:
         raise OSError(28, "No space left on device")
 
     room.spool._ledger.files.write = failing  # type: ignore[method-assign]

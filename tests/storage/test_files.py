@@ -13,6 +13,7 @@ from gobblerd.storage.files import (
     READ_DIRECTORY,
     Durability,
     exists,
+    opened,
     opened_beneath,
     read_all,
     rename,
@@ -20,6 +21,7 @@ from gobblerd.storage.files import (
     sync_directory,
     sync_tree,
     write_all,
+    write_back,
     write_file,
 )
 from gobblerd.storage.removal import remove_tree
@@ -157,3 +159,19 @@ def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         rename(str(tmp_path / "a"), str(tmp_path / "b"))
     with pytest.raises(FileNotFoundError):
         rename(str(tmp_path / "none"), str(tmp_path / "b"))
+
+
+def test_bytes_are_written_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no ranges, by a sync; an error of the storage is raised."""
+    with opened(str(tmp_path / "f"), os.O_WRONLY | os.O_CREAT) as fd:
+        os.write(fd, b"1")
+        write_back(fd)
+    synced: list[int] = []
+    monkeypatch.setattr(files, "sync", synced.append)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        write_back(-1)
+    reading, writing = os.pipe()  # has no ranges either: ESPIPE
+    write_back(writing)
+    assert synced == [writing]
+    os.close(reading)
+    os.close(writing)

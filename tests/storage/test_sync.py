@@ -28,7 +28,7 @@ class FakeLibc:
 def trees(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of trees that were synced file by file."""
     found: list[str] = []
-    monkeypatch.setattr(sync, "sync_tree", found.append)
+    monkeypatch.setattr(sync, "sync_tree", lambda path, **_: found.append(path))
     return found
 
 
@@ -126,3 +126,25 @@ def test_what_is_known_of_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setattr(sync, "_kernel_version", lambda kernel=kernel: kernel)
         found = Disk.of(str(tmp_path), Durability.FULL)
         assert (found.ordered, found.syncs_whole) == expected
+
+
+@pytest.mark.parametrize(
+    ("durability", "ordered", "how"),
+    [
+        (Durability.FULL, True, ["write_back"]),
+        (Durability.FULL, False, ["sync"]),
+        (Durability.PROCESS, True, []),
+        (Durability.PROCESS, False, []),
+    ],
+)
+def test_settling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability, *, ordered: bool, how: list[str]
+) -> None:
+    """One journal in order makes the rest durable with what is synced next; elsewhere each file is synced."""
+    done: list[str] = []
+    for name in ("sync", "write_back"):
+        monkeypatch.setattr(sync, name, lambda _, name=name: done.append(name))
+    disk = Disk(str(tmp_path), durability, ordered=ordered, syncs_whole=False)
+    disk.settle(3)
+    assert done == how
+    assert disk.syncs_names is (durability is Durability.FULL and not ordered)

@@ -39,6 +39,7 @@ MUTATING = (
         "fsync",
         "fdatasync",
         "syncfs",
+        "sync_file_range",
         "fchmod",
         "ftruncate",
         "sendfile",

@@ -1,0 +1,150 @@
+"""Who performs what: the thread that looked at a POSTed file, or a worker; never more at once than configured."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from staging.rooms import ALICE, SECONDS, Room, done
+
+from gobblerd.domain.messages import Claim
+from gobblerd.service.workers import Posts, Workers
+from gobblerd.staging.intake import Hint
+from gobblerd.staging.settings import SpoolLimits
+from gobblerd.storage.turn import Turn
+
+SHORT = 2
+
+
+class Performer:
+    """Takes the place of the dispatcher: answers each claim when it is let, and remembers in which thread."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.threads: dict[str, str] = {}
+        self.let = threading.Event()
+        self.let.set()
+        self.now: Counter[str] = Counter()
+        self.most = 0
+
+    def run(self, claim: Claim) -> None:
+        self.threads[claim.name] = threading.current_thread().name
+        self.now["running"] += 1
+        self.most = max(self.most, self.now["running"])
+        assert self.let.wait(SECONDS)
+        self.now["running"] -= 1
+        if b"break" in claim.body:
+            raise RuntimeError(claim.name)
+        self._room.spool.answer(claim, done(claim))
+
+
+class Desk:
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.performer = Performer(room)
+        # Patience 0: whoever hangs here loses the turn at once, so that tests need not wait for that.
+        performer: object = self.performer
+        self.workers = Workers(room.spool, performer, Turn(0.0), short=SHORT, long=1)  # type: ignore[arg-type]
+        self.posts = Posts(room.spool, self.workers)
+
+    def posting(self, name: str) -> threading.Thread:
+        """POST in a thread of its own."""
+        thread = threading.Thread(target=self.posts.post, args=[name], name=f"post {name}", daemon=True)
+        thread.start()
+        return thread
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    (tmp_path / "staging").mkdir(mode=0o1777)
+    room = Room(tmp_path / "staging", SpoolLimits(short_slots=SHORT, long_slots=1))
+    made = Desk(room)
+    room.spool.start()
+    room.ready()
+    made.workers.start()
+    yield made
+    made.performer.let.set()
+    room.close()
+
+
+def test_a_post_is_performed_by_the_thread_that_looked(desk: Desk) -> None:
+    """No other thread need be woken; the answer is there when the call returns."""
+    name = desk.room.write("request-a-1", {"x": 1})
+    waiter = desk.posts.post(name)
+    assert waiter is not None
+    assert waiter.done()
+    assert desk.performer.threads[name] == threading.current_thread().name
+    assert desk.posts.response(name) == waiter.result()
+
+
+def test_a_long_one_is_left_to_its_worker(desk: Desk) -> None:
+    """A POST's thread never stays with an upload."""
+    name = desk.room.write("request-upload-1", {"x": 1})
+    waiter = desk.posts.post(name)
+    assert waiter is not None
+    assert waiter.result(SECONDS).code == 200
+    assert desk.performer.threads[name].startswith("long")
+
+
+def test_a_drop_is_performed_by_a_worker(desk: Desk) -> None:
+    """The watcher goes on watching."""
+    name = desk.room.rename_in("request-a-1", {"x": 1})
+    desk.room.spool.offer(name, Hint.RENAMED)
+    desk.room.recorded(name)
+    assert desk.performer.threads[name].startswith("short")
+
+
+def test_no_more_at_once_than_configured(desk: Desk) -> None:
+    """Ten POSTs and ten drops: who finds no slot leaves it to whoever has one; none is forgotten."""
+    desk.performer.let.clear()
+    posted = [desk.room.write(f"request-a-{n}", {"n": n}) for n in range(10)]
+    dropped = [desk.room.rename_in(f"request-b-{n}", {"n": n}) for n in range(10)]
+    threads = [desk.posting(name) for name in posted]
+    for name in dropped:
+        desk.room.spool.offer(name, Hint.RENAMED)
+    eventually(lambda: sum(not thread.is_alive() for thread in threads) >= len(posted) - SHORT)
+    eventually(lambda: desk.performer.now["running"] == SHORT)
+    desk.performer.let.set()
+    for name in (*posted, *dropped):
+        assert desk.room.recorded(name)["code"] == 200
+    for thread in threads:
+        thread.join(SECONDS)
+    assert desk.performer.most <= SHORT
+    assert len(desk.performer.threads) == 20
+
+
+def test_whose_turn_comes_first_goes_first(desk: Desk) -> None:
+    """A POST does not overtake what was queued before it: its thread performs that as well."""
+    desk.performer.let.clear()
+    busy = [desk.room.write(f"request-busy-{n}", {"n": n}, uid=ALICE) for n in range(SHORT)]
+    threads = [desk.posting(name) for name in busy]
+    eventually(lambda: desk.performer.now["running"] == SHORT)
+    for n in range(3):
+        desk.room.spool.offer(desk.room.rename_in(f"request-queued-{n}", {"n": n}), Hint.RENAMED)
+    late = desk.room.write("request-late-1", {"x": 1})
+    waiter = desk.posts.post(late)
+    assert waiter is not None
+    assert not waiter.done()
+    desk.performer.let.set()
+    assert waiter.result(SECONDS).code == 200
+    for thread in threads:
+        thread.join(SECONDS)
+    assert list(desk.performer.threads)[-1] == late
+
+
+def test_a_thread_survives_what_it_performs(desk: Desk) -> None:
+    """Whatever is raised there: the next POST is answered."""
+    desk.posts.post(desk.room.write("request-a-1", {"break": 1}))
+    waiter = desk.posts.post(desk.room.write("request-a-2", {"x": 1}))
+    assert waiter is not None
+    assert waiter.result(SECONDS).code == 200
+    assert desk.workers.alive
