@@ -143,7 +143,7 @@ def test_a_project_s_usage_is_right_whoever_counts_first(
 
 def test_a_living_daemon_s_record_is_left_alone(bench: Bench, other: Registry) -> None:
     """Its locks are held: nobody else applies it, and `mend` says that it is unfinished."""
-    bench.run("refresh_usage", project="p", finish=False)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
     [name] = names(bench, "applied")
     folder = bench.root / "..transactions"
     os.rename(folder / "applied" / name, folder / "committed" / name)  # as in the middle of applying
@@ -218,7 +218,7 @@ def test_what_is_under_way_or_recorded_is_never_discarded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A living thread's directory, and that of a committed or applied record."""
-    bench.run("refresh_usage", project="p", finish=False)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
     with bench.registry.transaction(bench.origin("x")) as transaction:
         transaction.put("p/..x", b"1")
         assert bench.registry.recovery.discard_uncommitted() == 0
@@ -228,7 +228,7 @@ def test_what_is_under_way_or_recorded_is_never_discarded(
     assert registry.recovery.discard_uncommitted() == 0
     assert registry.recovery.purge_abandoned(2**62) == 0
     registry.close()
-    assert {r.action for r in start_again(bench)} == {"delete_version", "refresh_usage"}
+    assert {r.action for r in start_again(bench)} == {"delete_version", "set_quota"}
 
 
 # ---- records that are not ours to read
@@ -266,7 +266,7 @@ def test_recover_for_people(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_recover_leaves_a_running_daemon_alone(bench: Bench, other: Registry) -> None:
     """Its locks are held."""
-    bench.run("refresh_usage", project="p", finish=False)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
     [name] = names(bench, "applied")
     folder = bench.root / "..transactions"
     os.rename(folder / "applied" / name, folder / "committed" / name)

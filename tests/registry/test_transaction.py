@@ -276,7 +276,7 @@ def test_the_record(bench: Bench) -> None:
 
 def test_an_answer_that_is_not_durable_is_left_to_recovery(bench: Bench) -> None:
     """`leave` keeps the record, and recovery delivers what it holds."""
-    bench.run("refresh_usage", project="p", finish=False)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
     assert mend(bench) == []  # still ours
     origin = bench.origin("refresh_usage")
     with bench.registry.transaction(origin) as tx, bench.registry.changing(Address("q"), tx) as project:
