@@ -37,6 +37,7 @@ from gobblerd.service.connections import listen
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.gauges import Gauges
 from gobblerd.service.jobs import Jobs
+from gobblerd.service.memory import use_few_arenas
 from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
 from gobblerd.service.page.page import make_page
@@ -108,6 +109,7 @@ class Daemon:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
+        use_few_arenas()
         try:
             self._open()
         except (GobblerdError, OSError) as error:
