@@ -29,7 +29,7 @@ def silent(by_file: Shell) -> str:
         ["ls", "--colour"],
         ["latest", "lab"],
         ["upload", "/nowhere", "p", "a", "v"],
-        ["upload", "/etc/passwd", "p", "a", "v"],
+        ["upload", "/dev/null", "p", "a", "v"],
         ["ls", "--timeout", "soon"],
         ["ls", "--timeout", "-1"],
         ["probation", "dance"],

@@ -131,7 +131,8 @@ def test_hangups_in_a_burst(start_daemon: StartDaemon, hangups: int) -> None:
         threading.Event().wait(0.002)
     eventually(lambda: "the configuration was reloaded" in daemon.logged(), "a reload")
     daemon.done("create_project", {"project": "p"})
-    assert planned_jobs(daemon) == {"refresh_usage", "refresh_latest", "purge", "expire_probation"}
+    every = {"refresh_usage", "refresh_latest", "purge", "expire_probation", "scrub", "prune_exports"}
+    assert planned_jobs(daemon) == every
     assert not any(event["level"] == "error" for event in events_of(daemon))
 
 

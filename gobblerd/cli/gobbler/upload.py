@@ -35,6 +35,8 @@ def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
     stay what they are.
     """
     wanted = _Upload(**given)
+    if not wanted.is_archive and not os.path.isdir(wanted.source):
+        raise click.UsageError(f"{wanted.source} is neither a directory nor an archive file")
     if wanted.strip is not None and not wanted.is_archive:
         raise click.UsageError("--strip is for archives")
     if no_wait:
