@@ -1,4 +1,4 @@
-"""Filesystems in files: an ext4 image whose power can be cut at any moment.
+"""Filesystems in files: an image of ext4, XFS or btrfs whose power can be cut at any moment.
 
 The image lies in a loop-mounted btrfs, where `cp --reflink=always` of the whole image takes milliseconds and
 is atomic against writes; mounting the copy replays its journal, as after a power cut. What the page cache held
@@ -12,12 +12,29 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from support.places import make_directory, open_directory
 
-_OUTER = "600M"  # btrfs needs at least 110 MiB; copies share their blocks
-_INNER = "96M"
+_OUTER = "3G"  # sparse; copies share their blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A filesystem to be made in an image: its least size, who makes it, and how a copy is mounted beside it."""
+
+    size: str
+    make: tuple[str, ...]
+    package: str
+    copies: str = "loop"
+
+
+KINDS = {
+    "ext4": Kind("96M", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0"), "e2fsprogs"),
+    "xfs": Kind("300M", ("mkfs.xfs", "-q", "-f"), "xfsprogs", "loop,nouuid"),  # mkfs.xfs makes none smaller
+    "btrfs": Kind("160M", ("mkfs.btrfs", "-q", "-f"), "btrfs-progs"),
+}
 
 
 def _run(*command: str) -> None:
@@ -25,11 +42,17 @@ def _run(*command: str) -> None:
     assert found.returncode == 0, f"{' '.join(command)}: {found.stderr}"
 
 
-def require_images() -> None:
-    """Skip the test where the filesystems cannot be made or mounted."""
+def _make(kind: Kind, image: str, size: str) -> None:
+    _run("truncate", "-s", size, image)
+    _run(*kind.make, image)
+
+
+def require_images(*kinds: str) -> None:
+    """Skip the test where these filesystems cannot be made or mounted."""
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: needs root to mount images")
-    for program, package in (("mkfs.btrfs", "btrfs-progs"), ("mkfs.ext4", "e2fsprogs"), ("losetup", "mount")):
+    needed = [(KINDS[kind].make[0], KINDS[kind].package) for kind in kinds]
+    for program, package in (*needed, ("losetup", "mount")):
         if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
             pytest.skip(f"NOT TESTED: {program} is not installed (package {package})")
     if not os.path.exists("/dev/loop-control"):
@@ -50,8 +73,7 @@ def mounted(image: str, point: str, options: str = "loop") -> Iterator[str]:
 @contextlib.contextmanager
 def _outer(base: str) -> Iterator[str]:
     image, point = os.path.join(base, "outer.img"), make_directory(os.path.join(base, "outer"), 0o755)
-    _run("truncate", "-s", _OUTER, image)
-    _run("mkfs.btrfs", "-q", "-f", image)
+    _make(KINDS["btrfs"], image, _OUTER)
     mount = subprocess.run(["mount", "-o", "loop", image, point], check=False, capture_output=True)
     if mount.returncode != 0:
         pytest.skip("NOT TESTED: a btrfs image cannot be mounted here")
@@ -62,15 +84,14 @@ def _outer(base: str) -> Iterator[str]:
 
 
 class Power:
-    """An ext4 in an image, mounted at `point`, and the means to cut its power."""
+    """A filesystem in an image, mounted at `point`, and the means to cut its power."""
 
-    def __init__(self, base: str, outer: str) -> None:
+    def __init__(self, base: str, outer: str, kind: Kind) -> None:
         """Make the filesystem; `mounted` below mounts it."""
         self.image = os.path.join(outer, "disk.img")
         self.point = os.path.join(base, "disk")
-        self._base, self._outer = base, outer
-        _run("truncate", "-s", _INNER, self.image)
-        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", self.image)
+        self._base, self._outer, self._kind = base, outer, kind
+        _make(kind, self.image, kind.size)
 
     def cut(self, name: str) -> str:
         """Copy the image as it is at this moment, what was never synced excepted; return the copy's path."""
@@ -83,20 +104,29 @@ class Power:
         """Mount a copy, as the machine does when the power is back; the copy is removed afterwards."""
         point = os.path.join(self._base, f"after-{os.path.basename(copy)}")
         try:
-            with mounted(copy, point):
+            with mounted(copy, point, self._kind.copies):
                 yield point
         finally:
             os.unlink(copy)
 
 
 @contextlib.contextmanager
-def power() -> Iterator[Power]:
-    """Yield a mounted ext4 whose power can be cut; skip where images cannot be mounted."""
-    require_images()
+def power(kind: str = "ext4") -> Iterator[Power]:
+    """Yield a mounted filesystem whose power can be cut; skip where images cannot be mounted."""
+    require_images("btrfs", kind)
     with open_directory() as base, _outer(base) as outer:
-        made = Power(base, outer)
+        made = Power(base, outer, KINDS[kind])
+        _require_mountable(made, kind)
         with mounted(made.image, made.point):
             yield made
+
+
+def _require_mountable(disk: Power, kind: str) -> None:
+    """Skip the test where the kernel has no such filesystem."""
+    os.makedirs(disk.point, exist_ok=True)
+    if subprocess.run(["mount", "-o", "loop", disk.image, disk.point], check=False).returncode != 0:
+        pytest.skip(f"NOT TESTED: an image of {kind} cannot be mounted here")
+    _run("umount", disk.point)
 
 
 @contextlib.contextmanager
@@ -130,10 +160,9 @@ def used(disk: str) -> int:
 @contextlib.contextmanager
 def plain_disk(size: str) -> Iterator[str]:
     """Mount a fresh ext4 image of so many bytes, which lies directly on this machine's own filesystem."""
-    require_images()
+    require_images("ext4")
     with open_directory() as base:
         image = os.path.join(base, "plain.img")
-        _run("truncate", "-s", size, image)
-        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", image)
+        _make(KINDS["ext4"], image, size)
         with mounted(image, os.path.join(base, "plain")) as point:
             yield point
