@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gobblerd.domain.errors import Fault, GobblerdError
+from gobblerd.domain.errors import Fault, GobblerdError, Plain
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome, Response
 from gobblerd.domain.names import Address
@@ -158,7 +158,7 @@ class Transaction:
         except (OSError, GobblerdError, TakenError) as error:  # Stopped among them: the commit stands
             if self.state == "staging":
                 raise
-            raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
+            raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
         self.state = "applied"
         self.origin.applied.append(self)
         return outcome
@@ -217,6 +217,13 @@ class Transaction:
     def _event_step(self, event: Event) -> Step:
         content = encoded(event.document()).decode("utf-8")
         return Step("write", event_path(self._now()), fresh=True, content=content)
+
+
+def _trouble(error: Exception) -> Plain:
+    """Say what a user may know of a step that failed: the log has its paths."""
+    if isinstance(error, OSError):
+        return Plain(error.strerror or "the daemon's storage failed")
+    return Plain("its place was taken" if isinstance(error, TakenError) else error)
 
 
 def _plain(document: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -9,23 +9,27 @@ Normal run: GOBBLERD_FAULTS moments of each action (default 3), chosen by GOBBLE
 each with one error once and another for good.
 """
 
+import errno
 import os
 import random
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from faults.scenes import SCENES, SEED, SETTINGS, Model, Scene, clear, document, prepare, rehearse, state_of
 from support.checker import assert_clean
-from support.daemon import Answer, eventually
-from support.places import open_directory
+from support.crowd import bound
+from support.daemon import Answer, address, eventually
+from support.places import open_directory, read_tree
 from support.strace import Call, Moment, TracedDaemon, attached, fail_at, read_trace, require_strace
+
+from gobblerd.staging.ledger import UNWRITTEN
 
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "ESTALE")
 FAULTS = int(os.environ.get("GOBBLERD_FAULTS", "3"))
 _IN_STORAGE = ("rename", "unlink", "rmdir", "mkdir", "symlink", "link")  # by path, whatever that is
-UNDECIDED = ("committed, not finished", "the response cannot be written at the moment")
+COMMITTED = "committed, not finished: {}"
+REFUSED = "the daemon's storage failed: {}; nothing was changed"
 
 
 @pytest.fixture
@@ -72,18 +76,29 @@ def asked_while_failing(
 
 
 def check_truth(
-    daemon: TracedDaemon, name: str, told: Answer, request: dict[str, object], model: Model, logged: object
+    daemon: TracedDaemon,
+    name: str,
+    told: Answer,
+    trouble: str,
+    request: dict[str, object],
+    model: Model,
+    logged: object,
 ) -> str:
-    """Check the answer that was told, and the one that is recorded, against the disk; return what it was."""
+    """Check the answer that was told, and the one that is recorded, against the disk; return what it was.
+
+    `trouble` is the storage's word for what it did.
+    """
     recorded = daemon.wait(name)
-    if told.reason.startswith(UNDECIDED):
-        assert told.code == 500
+    kind = "done" if told.code == 200 else "refused"
+    if told.reason == COMMITTED.format(trouble):
         kind = "undecided"
+        assert (told.code, recorded.code) == (500, 200)
+    elif told.reason == UNWRITTEN:
+        kind = "undecided"
+        assert told.code == 500
     else:
         assert (told.code, told.reason) == (recorded.code, recorded.reason)
-        kind = "done" if told.code == 200 else "refused"
-    assert recorded.code in {200, 500}, recorded
-    assert "committed" not in recorded.reason, recorded
+    assert recorded.code == 200 or (recorded.code, recorded.reason) == (500, REFUSED.format(trouble))
     assert_clean(daemon.registry, ignore=("..transactions/",))
     model.check(daemon, request, logged, done=recorded.code == 200, faulty=True)
     eventually(lambda: daemon.post(name).code == recorded.code, "POST to be told what is recorded")
@@ -106,7 +121,7 @@ def one_fault(
     request = document(daemon, scene)
     logged = state_of(daemon.registry).logged
     name, told = asked_while_failing(daemon, scene, request, fail_at(moment, error, for_good=for_good), trace)
-    kind = check_truth(daemon, name, told, request, model, logged)
+    kind = check_truth(daemon, name, told, os.strerror(getattr(errno, error)), request, model, logged)
     clear(daemon)
     return kind
 
@@ -148,36 +163,60 @@ def test_a_fault_at_every_call(case: str, daemon: TracedDaemon, tmp_path: Path) 
     print(f"COUNT {case}: {len(kinds)} faults at {len(moments)} moments: {counts}")  # noqa: T201 - a count
 
 
-def test_a_place_that_cannot_be_finished_is_closed_until_it_can(daemon: TracedDaemon, tmp_path: Path) -> None:
-    """Committed, and the storage refuses every rename: 500, 503 for the place meanwhile, and all is well later."""
-    scene = SCENES["set_permissions"]
-    model, moments = rehearsed(daemon, scene, tmp_path / "calls")
-    renames = [moment for moment in moments if moment.call == "rename"]
+CLOSED = 'a change of "p/..permissions" was committed and cannot be finished yet ({}); try again later'
+
+
+def check_closed(daemon: TracedDaemon, told: Answer, name: str, trouble: str) -> list[tuple[str, Answer]]:
+    """Check that a committed request's place is closed to everybody; return what was refused."""
+    assert (told.code, told.reason) == (500, COMMITTED.format(trouble))
+    assert not daemon.has_response(name)
+    again = daemon.post(name)
+    assert (again.code, again.reason) == (told.code, told.reason)
+    quota, source = daemon.read("p", "..quota"), daemon.source({"f": b"refused"})
+    refused = []
+    for action, fields in (
+        ("set_quota", {"project": "p", "baseline": 7}),
+        ("upload", {**address("p/a/5"), "source": source}),
+        ("delete_project", {"project": "p"}),
+        ("create_project", {"project": "r"}),  # the whole registry is its place
+    ):
+        other = daemon.drop(action, fields)
+        answer = daemon.post(other)
+        assert (answer.code, answer.reason) == (503, CLOSED.format(trouble))
+        refused.append((other, answer))
+    assert daemon.read("p", "..quota") == quota
+    assert not os.path.exists(daemon.path("p/a/5"))
+    assert read_tree(os.path.join(daemon.staging, source)) == {"f": b"refused"}
+    daemon.done("health_check", {})
+    return refused
+
+
+STUCK = {  # what is mounted there, so that no rename comes to it, whichever thread tries
+    "a document": ("p/..permissions", errno.EBUSY),
+    "the end": ("..transactions/applied", errno.EXDEV),
+}
+
+
+@pytest.mark.parametrize("where", STUCK)
+def test_a_place_that_cannot_be_finished_is_closed_until_it_can(where: str, daemon: TracedDaemon) -> None:
+    """Committed, then stuck: 500 and no response; 503 for the place, nothing for others; later all is well."""
+    scene, other = SCENES["set_permissions"], {"project": "other", "baseline": 5}
+    daemon.done("create_project", {"project": "other"})
+    daemon.done("set_quota", other)
+    model = rehearse(daemon, scene, lambda request: daemon.ask(scene.action, request))
     prepare(daemon)
     request = document(daemon, scene)
     logged = state_of(daemon.registry).logged
-    other: list[Answer] = []
-    with attached(daemon.pid, str(tmp_path / "fault"), fail_at(renames[1], "EIO", for_good=True)):
+    path, number = STUCK[where]
+    with bound(daemon.path(path), daemon.path(path)):
         name = daemon.drop(scene.action, request)
-        told = daemon.post(name)
-        assert told.code == 500
-        assert told.reason.startswith("committed, not finished")
-        assert not daemon.has_response(name)
-        recovering = [  # this thread's renames fail; the others' from their second on
-            threading.Thread(
-                target=lambda: other.append(daemon.ask("set_quota", {"project": "p", "baseline": 7}))
-            )
-        ]
-        for thread in recovering:
-            thread.start()
-        for thread in recovering:
-            thread.join()
-        assert daemon.done("health_check", {})
+        refused = check_closed(daemon, daemon.post(name), name, os.strerror(number))
+        if where == "a document":
+            daemon.done("set_quota", other)
     assert daemon.wait(name).code == 200
-    assert [answer.code for answer in other] in ([503], [200], [500]), other
-    if other[0].code == 200:
-        assert daemon.read("p", "..quota")["baseline"] == 7
-    eventually(lambda: not os.listdir(daemon.path("..transactions/committed")), "the change to be finished")
-    daemon.done("set_quota", {"project": "p", "baseline": 1_000_000_000})
+    eventually(lambda: daemon.post(name).code == 200, "POST to be told so")
+    assert not os.listdir(daemon.path("..transactions/committed"))
+    assert [daemon.post(each) for each, _ in refused] == [answer for _, answer in refused]
     model.check(daemon, request, logged, done=True)
+    daemon.done("set_quota", {"project": "p", "baseline": 1_000_000_000})
     check_at_rest(daemon)
