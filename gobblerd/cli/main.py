@@ -10,6 +10,7 @@ import click
 
 from gobblerd import __version__
 from gobblerd.cli.go_options import is_go_option
+from gobblerd.cli.imports import uncollected
 
 _COMMANDS: Mapping[str, str] = {
     "serve": "gobblerd.cli.serve",
@@ -35,7 +36,8 @@ class _Group(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = importlib.import_module(module).command
+        with uncollected():
+            command: click.Command = importlib.import_module(module).command
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

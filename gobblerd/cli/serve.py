@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gobblerd.cli.imports import for_a_daemon
 from gobblerd.cli.settings import GoCommand, config_option, given, load_or_exit, setting_options
 from gobblerd.service.config import Config, load
 
@@ -25,10 +26,11 @@ def command(config_file: str | None, **values: Any) -> None:
     config = load_or_exit(config_file, options)
     _require_directories(config)
     os.umask(UMASK)
-    from gobblerd.service import logs  # noqa: PLC0415 - a wrong configuration is told sooner without it
+    with for_a_daemon():
+        from gobblerd.service import logs  # noqa: PLC0415 - a wrong configuration is told sooner without it
 
-    logs.configure(config.log_level)
-    from gobblerd.service.daemon import Daemon  # noqa: PLC0415 - as above
+        logs.configure(config.log_level)
+        from gobblerd.service.daemon import Daemon  # noqa: PLC0415 - as above
 
     file = os.path.abspath(config_file) if config_file else None
     sys.exit(Daemon(config, lambda: load(file, options)).run())

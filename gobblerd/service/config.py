@@ -2,8 +2,9 @@
 
 `load` reads it (see settings.py for the sources); config.example.toml shows every key. The values never
 change: a reload (SIGHUP) makes a new Config, and `changes_needing_restart` says what of it must wait.
-Known limits: cron expressions are checked by APScheduler, which costs some 40 ms of start-up when one is
-configured; whether directories exist is for whoever opens them to find out.
+Defaults are taken as they are; that they are valid is a test's matter. Known limits: cron expressions are
+checked by APScheduler, which costs some 40 ms of start-up when one is configured; whether directories exist
+is for whoever opens them to find out.
 """
 
 import os
@@ -13,7 +14,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     Strict,
@@ -21,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gobblerd.archive.naming import DEFAULT_TEMPLATE, Template
 from gobblerd.domain.errors import Wrong
@@ -130,10 +132,10 @@ def _setting(default: Any, description: str, unit: str = "", *, restart: bool = 
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
-class Config(BaseSettings):
+class Config(BaseModel):
     """The settings of one daemon. Times in seconds, sizes in bytes, where no other unit is named."""
 
-    model_config = SettingsConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     staging: Directory = _setting(..., "Staging directory, where users drop requests.", restart=True)
     registry: Directory = _setting(..., "Registry directory, written by gobblerd alone.", restart=True)
@@ -274,18 +276,6 @@ class Config(BaseSettings):
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level that is logged.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the hook's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what `load` gathered, and nothing behind its back."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

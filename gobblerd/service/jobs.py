@@ -20,8 +20,6 @@ from gobblerd.registry import layout
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.places import Place
 from gobblerd.registry.registry import Registry
-from gobblerd.registry.scrub import Scrub, ScrubTerms, share_of
-from gobblerd.registry.scrub_memory import Memory
 from gobblerd.registry.transaction import Origin
 from gobblerd.service.config import DAY, Config
 from gobblerd.service.schedule import FACTS_MOST, Job, JobReport, some
@@ -255,6 +253,8 @@ class Jobs:
 
     def scrub(self) -> JobReport:
         """Read a part of the registry again, and report what is wrong there; nothing is repaired."""
+        from gobblerd.registry.scrub import Scrub, ScrubTerms  # noqa: PLC0415 - the start needs none
+
         config = self._config()
         now = self._registry.clock.now()
         terms = ScrubTerms(self._scrub_size(config, now), config.scrub_bytes_per_second, config.whitelist)
@@ -279,6 +279,9 @@ class Jobs:
 
     def _scrub_size(self, config: Config, now: int) -> int:
         """Return how many bytes a scrub that begins now has to read."""
+        from gobblerd.registry.scrub import share_of  # noqa: PLC0415 - as above
+        from gobblerd.registry.scrub_memory import Memory  # noqa: PLC0415 - as above
+
         if config.scrub_bytes_per_run:
             return config.scrub_bytes_per_run
         before = Memory.load(layout.join(self._registry.root, layout.STATE)).started

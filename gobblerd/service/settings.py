@@ -2,8 +2,8 @@
 
 Knows nothing of what the settings mean (config.py does); remembers where each value came from, so that
 every problem can name the place to mend it. The values are gathered here rather than by
-pydantic-settings' own sources, which stop at the first text that does not parse, say nothing of an
-unknown variable, and do not tell which source a refused value came from.
+pydantic-settings, whose sources stop at the first text that does not parse, say nothing of an unknown
+variable, and do not tell which source a refused value came from.
 """
 
 import difflib

@@ -50,6 +50,13 @@ def test_defaults() -> None:
     assert (config.whitelist, config.spoofing_rules) == ((), {})
 
 
+def test_every_default_is_valid() -> None:
+    """Defaults are not checked when a daemon starts."""
+    required = {"staging": "/srv/staging", "registry": "/srv/registry"}
+    defaults = {key: each.default for key, each in Config.model_fields.items() if key not in required}
+    assert Config(**required, **defaults) == Config(**required)
+
+
 def test_options_go_before_environment_before_file(written: Write) -> None:
     """Each source overrides the one below it, setting by setting."""
     file = written("port = 1\nlock_timeout = 1\ndrain_timeout = 1\n")
