@@ -123,7 +123,10 @@ class _Work:
     def _wishes(self) -> Wishes:
         upload, context = self._upload, self._context
         ignore_dot = bool(upload.ignore_dot)
-        return Wishes(self._limits(), context.progress, self._check_quota, ignore_dot, upload.strip)
+        is_durable = self._transaction.disk.is_durable
+        return Wishes(
+            self._limits(), context.progress, self._check_quota, ignore_dot, upload.strip, is_durable
+        )
 
     def _limits(self) -> Limits:
         """Return the configured limits, less where the system could not address what they allow."""

@@ -29,13 +29,17 @@ _HERE = "/archive"  # stands for the version's own directory: links in an archiv
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How an offer is to be taken. `allow` is told of bytes before they are stored, and raises to stop."""
+    """How an offer is to be taken. `allow` is told of bytes before they are stored, and raises to stop.
+
+    With `is_durable` the files will be synced in the end.
+    """
 
     limits: Limits
     progress: Progress
     allow: Callable[[int], None]
     ignore_dot: bool
     strip: int | None
+    is_durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class _Directory:
         if wishes.strip is not None:
             raise Wrong("strip: the source {source} is a directory, not an archive", source=self._source.name)
         survey = self._source.survey(wishes.limits, ignore_dot=wishes.ignore_dot)
-        return SourceFiles(self._source, survey, wishes.progress)
+        return SourceFiles(self._source, survey, wishes.progress, is_durable=wishes.is_durable)
 
     def surroundings(self, staging: str, registry: str, whitelist: tuple[str, ...]) -> Surroundings:
         here = tuple(layout.join(each, self._source.name) for each in aliases(staging))

@@ -1,7 +1,9 @@
 """Large files side by side: a chunk of each is read, hashed in lanes and written, over and over.
 
 While one thread hashes a round of chunks, this one writes that same round and reads the next, so that even a
-single huge file, whose MD5 is one long chain, costs no more than the slower of the two.
+single huge file, whose MD5 is one long chain, costs no more than the slower of the two. What is to be durable
+goes to the device meanwhile, piece by piece: the sync at the end has little left to wait for, and there are
+never so many dirty pages that the kernel makes us wait.
 """
 
 import contextlib
@@ -19,11 +21,12 @@ from gobblerd.domain.errors import Wrong
 from gobblerd.registry.copying import Digest, no_longer_there
 from gobblerd.registry.crew import Desk
 from gobblerd.registry.source import SourceFile, Stamp, changed
-from gobblerd.storage.files import write_all
+from gobblerd.storage.files import begin_write_back, write_all
 from gobblerd.storage.lanes import streams
 
 _CHUNK = 256 * 1024
 _LARGE_CHUNK = 1024 * 1024
+_PIECE = 8 * 1024 * 1024  # written bytes of a file that the device is told of at once
 _NARROW = 4  # groups of fewer lanes take larger chunks, since each round of theirs is short
 NOWHERE = -1  # as a target: nothing is written
 
@@ -33,6 +36,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 class LargeWays(Protocol[R_co]):
     """How large files are opened, and what becomes of what was read."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Tell whether what is written will be synced."""
+        ...
 
     def opened(self, file: SourceFile) -> AbstractContextManager[tuple[int, int]]:
         """Open a file; give the descriptor to read, and the one to write to or NOWHERE."""
@@ -58,6 +66,8 @@ class _Lane:
     close: contextlib.ExitStack
     xxh: Any = field(default_factory=xxhash.xxh3_128)
     done: int = 0
+    written: int = 0
+    begun: int = 0  # of what was written: what the device was told of
     error: OSError | Wrong | None = None
 
     def read(self, place: memoryview) -> memoryview:
@@ -78,6 +88,17 @@ class _Lane:
             self.error = error
             return place[:0]
         return place
+
+    def write(self, chunk: memoryview, *, is_durable: bool) -> None:
+        """Write the next chunk, if anything is to be written."""
+        if self.target == NOWHERE:
+            return
+        write_all(self.target, chunk)
+        self.written += len(chunk)
+        waiting = self.written - self.begun
+        if is_durable and (waiting >= _PIECE or self.written == self.before.size):
+            begin_write_back(self.target, self.begun, waiting)
+            self.begun = self.written
 
 
 class LaneGroup(Generic[R]):
@@ -165,8 +186,8 @@ class LaneGroup(Generic[R]):
 
     def _write(self, chunks: list[memoryview]) -> None:
         for lane, chunk in zip(self._lanes, chunks, strict=True):
-            if lane and lane.target != NOWHERE:
-                write_all(lane.target, chunk)
+            if lane and chunk:
+                lane.write(chunk, is_durable=self._ways.is_durable)
 
     def _end(self, following: list[memoryview]) -> None:
         """Let go of the files of which nothing follows: they are hashed (and written) whole, or failed."""

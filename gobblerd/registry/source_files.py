@@ -24,10 +24,16 @@ from gobblerd.storage.files import DIRECTORY_MODE, READ_DIRECTORY, READ_FILE, op
 
 
 class SourceFiles:
-    """An opened and surveyed source; `progress` is told of its bytes, and raises to cancel."""
+    """An opened and surveyed source; `progress` is told of its bytes, and raises to cancel.
 
-    def __init__(self, source: Source, survey: Survey, progress: Progress) -> None:
+    With `is_durable` whoever takes the files will sync them.
+    """
+
+    def __init__(
+        self, source: Source, survey: Survey, progress: Progress, *, is_durable: bool = False
+    ) -> None:
         self._source = source
+        self._is_durable = is_durable
         self._meter = Meter(progress, survey.size)
         self.survey = survey
 
@@ -45,7 +51,7 @@ class SourceFiles:
     def take(self, files: Collection[SourceFile], path: str, candidates: Candidates) -> Iterator[Taken]:
         """Copy files below `path`, but for those that equal a candidate."""
         suspects = [file for file in files if file.size > SMALL and candidates.has(file.size)]
-        copying = Copying(self._source, path, candidates)
+        copying = Copying(self._source, path, candidates, self._is_durable)
         if suspects:
             comparing = Comparing(self._source, candidates)
             others = []
@@ -88,6 +94,7 @@ class Comparing(_OfSource):
     """Large files are hashed, to be stored only if no candidate is their equal."""
 
     candidates: Candidates
+    is_durable = False  # nothing is written
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:
@@ -110,6 +117,7 @@ class Copying(_OfSource):
 
     path: str
     candidates: Candidates
+    is_durable: bool
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:

@@ -136,6 +136,7 @@ class _Hashing:
     """Files below `root` are hashed; one that cannot be read is told of, and stops nothing."""
 
     root: str
+    is_durable = False  # nothing is written
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_WRITE_AND_WAIT = 7  # sync_file_range(2): WAIT_BEFORE | WRITE | WAIT_AFTER
+_WRITE, _WRITE_AND_WAIT = 2, 7  # sync_file_range(2): WRITE; WAIT_BEFORE | WRITE | WAIT_AFTER
 _NO_RANGES = frozenset({errno.ENOSYS, errno.ESPIPE, errno.EINVAL})
 _REWRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -62,12 +62,27 @@ def write_back(fd: int) -> None:
     the first half of fsync, which is shared then. Others may have our turn meanwhile.
     """
     with stepped_aside():
-        failed = _LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _WRITE_AND_WAIT)
-        error = ctypes.get_errno()
-    if failed and error in _NO_RANGES:
+        error = _sync_range(fd, 0, 0, _WRITE_AND_WAIT)
+    if error in _NO_RANGES:
         sync(fd)
-    elif failed:
+    elif error:
         raise OSError(error, os.strerror(error))
+
+
+def begin_write_back(fd: int, start: int, size: int) -> None:
+    """Have the device begin to write a piece of a file, and do not wait for it; OSError.
+
+    Nothing is durable by that: whoever syncs later waits for less. Where it cannot be done it is left out.
+    """
+    error = _sync_range(fd, start, size, _WRITE)
+    if error not in {0, *_NO_RANGES}:
+        raise OSError(error, os.strerror(error))
+
+
+def _sync_range(fd: int, start: int, size: int, flags: int) -> int:
+    """Return 0 or an error number."""
+    failed = _LIBC.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(size), flags)
+    return ctypes.get_errno() if failed else 0
 
 
 Settle = Callable[[int], None]  # makes what was written by a descriptor durable: `sync`, or `Disk.settle`

@@ -1,5 +1,6 @@
 """One engine reads, hashes and writes: every file once, whatever the sizes, the order and the troubles."""
 
+import errno
 import hashlib
 import os
 import random
@@ -21,6 +22,7 @@ from gobblerd.registry.source import Limits, Reader, Source, SourceFile
 from gobblerd.registry.source_files import SourceFiles
 from gobblerd.registry.tree import digest_files
 from gobblerd.storage import native
+from gobblerd.storage.files import begin_write_back
 
 CHUNK = lane_group._CHUNK
 
@@ -86,6 +88,7 @@ class Taking:
         self.contents = make(base / "s", sizes)
         self.top, self.out = base / "s", base / "out"
         self.ticks: list[tuple[int, int]] = []
+        self.is_durable = True
         self.on_tick: Callable[[], None] = lambda: None
         self._reader = reader or Reader(os.getuid(), frozenset())
 
@@ -93,7 +96,8 @@ class Taking:
         fd = os.open(self.top, os.O_RDONLY)
         try:
             source = Source(fd, "s", self._reader)
-            files = SourceFiles(source, source.survey(Limits(), ignore_dot=False), self._tick)
+            survey = source.survey(Limits(), ignore_dot=False)
+            files = SourceFiles(source, survey, self._tick, is_durable=self.is_durable)
             files.make_directories(str(self.out))
             taken = files.take(files.survey.files, str(self.out), candidates or no_candidates())
             return {each.path: found(each.digest) for each in taken}
@@ -220,6 +224,44 @@ def test_an_error_of_the_disk_is_raised(tmp_path: Path, size: int) -> None:
         patch.setattr(SourceFiles, "make_directories", and_a_file)
         with pytest.raises(FileExistsError):
             taking()
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_what_is_to_be_durable_goes_to_the_device_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_durable: bool
+) -> None:
+    """Every byte of a large file, once, in pieces; nothing where nothing will be synced."""
+    begun: dict[int, list[tuple[int, int]]] = {}
+
+    def begin(fd: int, start: int, size: int) -> None:
+        begin_write_back(fd, start, size)
+        begun.setdefault(os.fstat(fd).st_ino, []).append((start, size))
+
+    monkeypatch.setattr(lane_group, "begin_write_back", begin)
+    monkeypatch.setattr(lane_group, "_PIECE", 2 * CHUNK)
+    taking = Taking(tmp_path, MIXTURES["mixed"])
+    taking.is_durable = is_durable
+    assert taking() == {path: expected(data) for path, data in taking.contents.items()}
+    large = [path for path, data in taking.contents.items() if len(data) > SMALL]
+    assert begun.keys() == {(taking.out / path).stat().st_ino for path in large if is_durable}
+    for path in large if is_durable else ():
+        pieces = begun[(taking.out / path).stat().st_ino]
+        ends = [start + size for start, size in pieces]
+        assert [start for start, _ in pieces] == [0, *ends[:-1]]
+        assert ends[-1] == len(taking.contents[path])
+
+
+def test_an_error_of_the_device_is_raised_while_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the device says of a piece ends the upload."""
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(lane_group, "begin_write_back", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        Taking(tmp_path, MIXTURES["more than lanes"])()
 
 
 def test_files_that_shrink_for_ever_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
