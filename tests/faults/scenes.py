@@ -20,6 +20,7 @@ from support.places import Content, Symlink, Tree, read_tree
 SETTINGS: Mapping[str, Any] = {"short_workers": 1, "long_workers": 1, "request_settle": 1.0}
 SEED = int(os.environ.get("GOBBLERD_SEED", "20261120"))
 
+_FOLDERS = {"committed", "applied", "aside", "state"}
 _FILES: Tree = {"a": b"alpha", "d/b": b"beta", "d/empty": None, "link": Symlink("d/b"), "big": b"x" * 70_000}
 _NEXT: Tree = {**_FILES, "more": b"more", "e/f/large": random.Random(1).randbytes(600_000)}
 
@@ -84,6 +85,13 @@ def document(daemon: RunningDaemon, scene: Scene) -> dict[str, Any]:
             file.write(packed({**_NEXT, "larger": b"y" * 1_500_000}))
         return {**scene.fields, "source": name}
     return {**scene.fields, "source": daemon.source(_NEXT)} if scene.source else dict(scene.fields)
+
+
+def left_over(daemon: RunningDaemon) -> list[str]:
+    """Return what is in `..transactions` of any transaction, an empty directory too (the checker lets that pass)."""
+    top = daemon.path("..transactions")
+    found = [name for name in os.listdir(top) if name not in _FOLDERS]
+    return found + [name for folder in ("committed", "applied") for name in os.listdir(f"{top}/{folder}")]
 
 
 def state_of(registry: str) -> State:

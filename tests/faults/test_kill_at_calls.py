@@ -14,7 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.scenes import SCENES, SEED, SETTINGS, Model, Scene, clear, document, prepare, rehearse, state_of
+from faults.scenes import (
+    SCENES,
+    SEED,
+    SETTINGS,
+    Model,
+    Scene,
+    clear,
+    document,
+    left_over,
+    prepare,
+    rehearse,
+    state_of,
+)
 from support.checker import assert_clean
 from support.daemon import Answer, eventually
 from support.places import open_directory
@@ -29,7 +41,6 @@ from support.strace import (
     require_strace,
 )
 
-FOLDERS = {"committed", "applied", "aside", "state"}
 KILLS = int(os.environ.get("GOBBLERD_KILLS", "2"))
 
 
@@ -69,13 +80,6 @@ def interrupted(
 def _is_over(daemon: TracedDaemon, name: str) -> bool:
     """Tell whether the request is answered and nothing of its transaction is left."""
     return daemon.has_response(name) and not left_over(daemon)
-
-
-def left_over(daemon: TracedDaemon) -> list[str]:
-    """Return what is in `..transactions` of any transaction, an empty directory too (the checker lets that pass)."""
-    top = daemon.path("..transactions")
-    found = [name for name in os.listdir(top) if name not in FOLDERS]
-    return found + [name for folder in ("committed", "applied") for name in os.listdir(f"{top}/{folder}")]
 
 
 def check_after_restart(

@@ -1,9 +1,9 @@
 """The storage fails under a running daemon: EIO, ENOSPC, EDQUOT, ESTALE, once or until it is healed.
 
-strace makes the n-th system call of a kind fail in the thread that performs the request (once), or all from
-the n-th on (until strace is detached: the storage heals). The daemon must live; a POST is told the truth: 500
-for what was not committed, and nothing is changed then; for what was committed, success, or "committed, not
-finished" while a response file of success follows once the storage has healed.
+strace makes the n-th system call of a kind fail in the threads that perform the request and end its transaction
+(once), or all from the n-th on (until strace is detached: the storage heals). The daemon must live; a POST is
+told the truth: 500 for what was not committed, and nothing is changed then; for what was committed, success, or
+"committed, not finished" while a response file of success follows once the storage has healed.
 
 Normal run: GOBBLERD_FAULTS moments of each action (default 3), chosen by GOBBLERD_SEED; `-m long`: every one,
 each with one error once and another for good.
@@ -12,20 +12,43 @@ each with one error once and another for good.
 import errno
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from faults.scenes import SCENES, SEED, SETTINGS, Model, Scene, clear, document, prepare, rehearse, state_of
+from faults.scenes import (
+    SCENES,
+    SEED,
+    SETTINGS,
+    Model,
+    Scene,
+    clear,
+    document,
+    left_over,
+    prepare,
+    rehearse,
+    state_of,
+)
 from support.checker import assert_clean
 from support.crowd import bound
 from support.daemon import Answer, address, eventually
 from support.places import open_directory, read_tree
-from support.strace import Call, Moment, TracedDaemon, attached, fail_at, read_trace, require_strace
+from support.strace import (
+    Call,
+    Moment,
+    TracedDaemon,
+    attached,
+    fail_at,
+    moments_of,
+    read_trace,
+    require_strace,
+)
 
 from gobblerd.staging.ledger import UNWRITTEN
 
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "ESTALE")
+ENDING = 0.5  # seconds
 FAULTS = int(os.environ.get("GOBBLERD_FAULTS", "3"))
 _IN_STORAGE = ("rename", "unlink", "rmdir", "mkdir", "symlink", "link")  # by path, whatever that is
 COMMITTED = "committed, not finished: {}"
@@ -44,16 +67,18 @@ def daemon() -> Iterator[TracedDaemon]:
 
 
 def rehearsed(daemon: TracedDaemon, scene: Scene, trace: Path) -> tuple[Model, list[Moment]]:
-    """Do the scene once; return what it does, and the moments of the thread that performs it."""
+    """Do the scene once; return what it does, and the moments of the threads that perform and end it."""
 
     def perform(request: dict[str, object]) -> Answer:
         with attached(daemon.pid, str(trace)):
-            return daemon.post(daemon.drop(scene.action, request))
+            answer = daemon.post(daemon.drop(scene.action, request))
+            eventually(lambda: not left_over(daemon), "the end of the transaction")
+        return answer
 
     model = rehearse(daemon, scene, perform)
     calls = read_trace(str(trace))
-    worker = next(call.thread for call in calls if "..transactions/committed/" in call.arguments)
-    return model, [c.moment for c in calls if c.thread == worker and _touches_storage(c, daemon)]
+    threads = {call.thread for call in calls if "..transactions/" in call.arguments}
+    return model, moments_of([c for c in calls if c.thread in threads and _touches_storage(c, daemon)])
 
 
 def _touches_storage(call: Call, daemon: TracedDaemon) -> bool:
@@ -70,9 +95,17 @@ def asked_while_failing(
     with attached(daemon.pid, str(trace), injection):
         name = daemon.drop(scene.action, request)
         answer = daemon.post(name)
+        _await_end(daemon)
         assert daemon.alive
         assert daemon.get("/").code == 200
     return name, answer
+
+
+def _await_end(daemon: TracedDaemon) -> None:
+    """Give the transaction time to come to its end, which is made in the background; it may never."""
+    deadline = time.monotonic() + ENDING
+    while left_over(daemon) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def check_truth(
@@ -127,7 +160,10 @@ def one_fault(
 
 
 def check_at_rest(daemon: TracedDaemon) -> None:
-    """After a restart nothing is left over: what could not be removed then is removed now."""
+    """All is finished; after a restart nothing is left over: what could not be removed is removed then."""
+    for folder in ("committed", "applied"):
+        where = daemon.path("..transactions", folder)
+        eventually(lambda where=where: not os.listdir(where), f"{folder} changes to be finished")
     assert daemon.stop() == 0
     daemon.restart()
     assert_clean(daemon.registry)
