@@ -147,9 +147,13 @@ def _own(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tree(choice: random.Random, number: int) -> dict[str, bytes]:
-    """Return a few files; one upload in eight has so many that the whole filesystem is synced for them."""
+    """Return a few files; one upload in eight has so many that the whole filesystem is synced for them.
+
+    Another one in eight has a large file, of which the device is told while it is copied.
+    """
     files = 40 if number % 8 == 5 else choice.randrange(1, 5)
-    return {f"d{n % 3}/f{number}-{n}": choice.randbytes(choice.randrange(1, 3000)) for n in range(files)}
+    tree = {f"d{n % 3}/f{number}-{n}": choice.randbytes(choice.randrange(1, 3000)) for n in range(files)}
+    return {**tree, "large": choice.randbytes(choice.randrange(1, 3_000_000))} if number % 8 == 2 else tree
 
 
 def mark(customers: list[Customer]) -> Mark:

@@ -22,7 +22,7 @@ _OUTER = "3G"  # sparse; copies share their blocks
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A filesystem to be made in an image: its least size, who makes it, and how a copy is mounted beside it."""
+    """A filesystem to be made in an image: its size, who makes it, and how a copy is mounted beside it."""
 
     size: str
     make: tuple[str, ...]
@@ -31,9 +31,9 @@ class Kind:
 
 
 KINDS = {
-    "ext4": Kind("96M", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0"), "e2fsprogs"),
-    "xfs": Kind("300M", ("mkfs.xfs", "-q", "-f"), "xfsprogs", "loop,nouuid"),  # mkfs.xfs makes none smaller
-    "btrfs": Kind("160M", ("mkfs.btrfs", "-q", "-f"), "btrfs-progs"),
+    "ext4": Kind("192M", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0"), "e2fsprogs"),
+    "xfs": Kind("300M", ("mkfs.xfs", "-q", "-f"), "xfsprogs", "loop,nouuid"),
+    "btrfs": Kind("300M", ("mkfs.btrfs", "-q", "-f"), "btrfs-progs"),
 }
 
 
