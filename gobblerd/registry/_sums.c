@@ -1,4 +1,4 @@
-/* Adding up the sizes of manifests, many in one call without the interpreter's lock.
+/* What many manifests add up to, and where their links go, in one call without the interpreter's lock.
  *
  * Understands the manifests that gobblerd and the Go service write: an object of objects with `size`, `md5sum`
  * and `link`, plain ASCII without escapes, paths in ascending order (so that none is there twice). Whatever is
@@ -18,6 +18,7 @@
 #define MOST (512 << 20) /* bytes of one manifest: some 5,000,000 entries */
 #define DEEPEST 3       /* of the objects in a link */
 #define DIGITS 18       /* of a size: cannot overflow */
+#define PARTS 4         /* of a file's address: project, asset, version, path */
 
 typedef struct {
     const uint8_t *at, *end;
@@ -28,9 +29,57 @@ typedef struct {
     size_t length;
 } text;
 
+typedef struct {
+    text path, parent[PARTS], ancestor[PARTS];
+    int64_t size;
+    int has_ancestor;
+} found_link;
+
+/* The links into these projects, as far as they were found. */
+typedef struct {
+    const text *projects;
+    size_t many_projects;
+    found_link *all;
+    size_t many, room;
+} links_wanted;
+
+/* Eight bytes at once, where the first is the lowest: a bit is set in each byte that is what is asked for (and
+ * perhaps in later ones, of which nobody asks). */
+#define IS_LITTLE (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#define EACH(byte) (0x0101010101010101u * (byte))
+#define BELOW(word, byte) (((word) - EACH(byte)) & ~(word) & EACH(0x80))
+#define EQUALS(word, byte) BELOW((word) ^ EACH(byte), 1)
+
+static uint64_t eight_at(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
 static void skip_space(cursor *c)
 {
+    if (c->at < c->end && *c->at == '\n')
+        c->at++;
+    while (c->end - c->at >= 8 && eight_at(c->at) == EACH(' '))
+        c->at += 8;
     while (c->at < c->end && (*c->at == ' ' || *c->at == '\n' || *c->at == '\t' || *c->at == '\r'))
+        c->at++;
+}
+
+/* Go to the first byte that is not of a plain text. */
+static void skip_plain(cursor *c)
+{
+    while (IS_LITTLE && c->end - c->at >= 8) {
+        uint64_t word = eight_at(c->at);
+        uint64_t found = BELOW(word, 0x20) | EQUALS(word, '"') | EQUALS(word, '\\') | (word & EACH(0x80));
+        if (found) {
+            c->at += __builtin_ctzll(found) / 8;
+            return;
+        }
+        c->at += 8;
+    }
+    while (c->at < c->end && *c->at >= 0x20 && *c->at < 0x80 && *c->at != '"' && *c->at != '\\')
         c->at++;
 }
 
@@ -48,8 +97,7 @@ static int take_text(cursor *c, text *found)
     if (!take(c, '"'))
         return 0;
     found->start = c->at;
-    while (c->at < c->end && *c->at >= 0x20 && *c->at < 0x80 && *c->at != '"' && *c->at != '\\')
-        c->at++;
+    skip_plain(c);
     found->length = (size_t)(c->at - found->start);
     return c->at < c->end && *c->at++ == '"';
 }
@@ -87,24 +135,77 @@ static int is(const text *found, const char *wanted)
     return found->length == strlen(wanted) && !memcmp(found->start, wanted, found->length);
 }
 
-/* One entry; adds its size to the total if it is no link. */
-static int take_entry(cursor *c, int64_t *total)
+/* An object of the four texts of an address, each there once; a parent may have an ancestor besides. */
+static int take_address(cursor *c, text *parts, found_link *with_ancestor)
 {
-    int64_t size = 0;
-    int sizes = 0, sums = 0, links = 0;
-    text key, sum;
+    static const char *const NAMES[PARTS] = {"project", "asset", "version", "path"};
+    int seen = 0, at;
+    text key;
     if (!take(c, '{'))
         return 0;
     do {
         if (!take_text(c, &key) || !take(c, ':'))
             return 0;
-        if (is(&key, "size") ? sizes++ || !take_number(c, &size)
+        for (at = 0; at < PARTS && !is(&key, NAMES[at]); at++)
+            ;
+        if (at < PARTS ? (seen & 1 << at || !take_text(c, &parts[at]))
+                       : (!with_ancestor || with_ancestor->has_ancestor++ || !is(&key, "ancestor") ||
+                          !take_address(c, with_ancestor->ancestor, NULL)))
+            return 0;
+        seen |= 1 << at;
+    } while (take(c, ','));
+    return take(c, '}') && (seen & ((1 << PARTS) - 1)) == (1 << PARTS) - 1;
+}
+
+static int is_wanted(const links_wanted *wanted, const found_link *link)
+{
+    for (size_t at = 0; at < wanted->many_projects; at++) {
+        const text *project = &wanted->projects[at];
+        for (int which = 0; which <= !!link->has_ancestor; which++) {
+            const text *there = which ? link->ancestor : link->parent;
+            if (there->length == project->length && !memcmp(there->start, project->start, project->length))
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static int keep_link(links_wanted *wanted, const found_link *link)
+{
+    if (!is_wanted(wanted, link))
+        return 1;
+    if (wanted->many == wanted->room) {
+        size_t room = wanted->room ? wanted->room * 2 : 16;
+        found_link *all = realloc(wanted->all, room * sizeof *all);
+        if (!all)
+            return 0;
+        wanted->all = all;
+        wanted->room = room;
+    }
+    wanted->all[wanted->many++] = *link;
+    return 1;
+}
+
+/* One entry; adds its size to the total if it is no link, else keeps the link if it is wanted. */
+static int take_entry(cursor *c, const text *path, int64_t *total, links_wanted *wanted)
+{
+    int sizes = 0, sums = 0, links = 0;
+    text key, sum;
+    found_link link = {.path = *path};
+    if (!take(c, '{'))
+        return 0;
+    do {
+        if (!take_text(c, &key) || !take(c, ':'))
+            return 0;
+        if (is(&key, "size")     ? sizes++ || !take_number(c, &link.size)
             : is(&key, "md5sum") ? sums++ || !take_text(c, &sum)
-            : is(&key, "link") ? links++ || !skip_link(c, 0)
-                               : 1)
+            : is(&key, "link")   ? links++ || !(wanted ? take_address(c, link.parent, &link) : skip_link(c, 0))
+                                 : 1)
             return 0;
     } while (take(c, ','));
-    return take(c, '}') && (links || !__builtin_add_overflow(*total, size, total));
+    if (!take(c, '}'))
+        return 0;
+    return links ? !wanted || keep_link(wanted, &link) : !__builtin_add_overflow(*total, link.size, total);
 }
 
 static int is_after(const text *now, const text *before)
@@ -114,7 +215,7 @@ static int is_after(const text *now, const text *before)
     return order > 0 || (order == 0 && now->length > before->length);
 }
 
-static int add_up(const uint8_t *data, size_t length, int64_t *total)
+static int add_up(const uint8_t *data, size_t length, int64_t *total, links_wanted *wanted)
 {
     cursor c = {data, data + length};
     text path, before = {NULL, 0};
@@ -124,7 +225,7 @@ static int add_up(const uint8_t *data, size_t length, int64_t *total)
     if (!take(&c, '}')) {
         do {
             if (!take_text(&c, &path) || (before.start && !is_after(&path, &before)) || !take(&c, ':') ||
-                !take_entry(&c, total))
+                !take_entry(&c, &path, total, wanted))
                 return 0;
             before = path;
         } while (take(&c, ','));
@@ -141,6 +242,8 @@ typedef struct {
     struct stat status;
     int64_t total;
     int is_known;
+    uint8_t *data; /* what the links point into */
+    links_wanted wanted;
 } manifest;
 
 /* Read the whole file; 0 if it is not of the size that it had when it was opened. */
@@ -159,81 +262,199 @@ static int read_whole(int fd, uint8_t *buffer, size_t size)
     return 0;
 }
 
-static void count_one(manifest *m, uint8_t **buffer, size_t *room)
+/* Open and read one manifest; 1 if its bytes are in the buffer, which grows as needed and `spare` more. */
+static int read_one(manifest *m, uint8_t **buffer, size_t *room, size_t spare)
 {
-    int fd = open(m->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int is_read = 0, fd = open(m->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return;
+        return 0;
     if (!fstat(fd, &m->status) && S_ISREG(m->status.st_mode) && m->status.st_size <= MOST) {
         size_t size = (size_t)m->status.st_size;
         if (size >= *room) {
             free(*buffer);
-            *room = size + 4096;
+            *room = size + 1 + spare;
             *buffer = malloc(*room);
         }
         if (!*buffer)
             *room = 0;
         else
-            m->is_known = read_whole(fd, *buffer, size) && add_up(*buffer, size, &m->total);
+            is_read = read_whole(fd, *buffer, size);
     }
     close(fd);
+    return is_read;
 }
 
-static PyObject *result_of(const manifest *m)
+static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
 {
-    const struct stat *s = &m->status;
+    uint8_t *buffer = NULL;
+    size_t room = 0;
+    for (manifest *m = all; m < all + many; m++) {
+        if (wanted)
+            m->wanted = *wanted;
+        if (!read_one(m, &buffer, &room, wanted ? 0 : 4096)) /* what is kept is to be small */
+            continue;
+        m->is_known = add_up(buffer, (size_t)m->status.st_size, &m->total, wanted ? &m->wanted : NULL);
+        if (m->is_known && m->wanted.many) {
+            m->data = buffer; /* kept: the links point into it */
+            buffer = NULL;
+            room = 0;
+        }
+    }
+    free(buffer);
+}
+
+static void look_at(manifest *all, Py_ssize_t many)
+{
+    for (manifest *m = all; m < all + many; m++)
+        m->is_known = !stat(m->name, &m->status);
+}
+
+static PyObject *stamp_of(const struct stat *s)
+{
+    return Py_BuildValue("(KLLL)", (unsigned long long)s->st_ino, (long long)s->st_size,
+                         (long long)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec,
+                         (long long)s->st_ctim.tv_sec * 1000000000 + s->st_ctim.tv_nsec);
+}
+
+#define TEXT(t) (const char *)(t).start, (Py_ssize_t)(t).length
+#define TEXTS(p) TEXT((p)[0]), TEXT((p)[1]), TEXT((p)[2]), TEXT((p)[3])
+
+static PyObject *link_of(const found_link *link)
+{
+    if (link->has_ancestor)
+        return Py_BuildValue("(s#L(s#s#s#s#(s#s#s#s#)))", TEXT(link->path), (long long)link->size,
+                             TEXTS(link->parent), TEXTS(link->ancestor));
+    return Py_BuildValue("(s#L(s#s#s#s#O))", TEXT(link->path), (long long)link->size, TEXTS(link->parent), Py_None);
+}
+
+static PyObject *links_of(const links_wanted *wanted)
+{
+    PyObject *found = PyList_New((Py_ssize_t)wanted->many);
+    for (size_t at = 0; found && at < wanted->many; at++) {
+        PyObject *link = link_of(&wanted->all[at]);
+        if (!link || PyList_SetItem(found, (Py_ssize_t)at, link) < 0)
+            Py_CLEAR(found);
+    }
+    return found;
+}
+
+static PyObject *result_of(const manifest *m, int with_links)
+{
     if (!m->is_known)
         return Py_NewRef(Py_None);
-    return Py_BuildValue("((KLLL)L)", (unsigned long long)s->st_ino, (long long)s->st_size,
-                         (long long)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec,
-                         (long long)s->st_ctim.tv_sec * 1000000000 + s->st_ctim.tv_nsec, (long long)m->total);
+    if (with_links)
+        return Py_BuildValue("(NN)", stamp_of(&m->status), links_of(&m->wanted));
+    return Py_BuildValue("(NL)", stamp_of(&m->status), (long long)m->total);
+}
+
+/* Take the paths; NULL with an exception set if any is none. */
+static manifest *manifests_at(PyObject *paths, Py_ssize_t *many)
+{
+    *many = PySequence_Size(paths);
+    manifest *all = *many < 0 ? NULL : calloc(*many ? (size_t)*many : 1, sizeof *all);
+    if (!all && *many >= 0)
+        PyErr_NoMemory();
+    for (Py_ssize_t at = 0; all && at < *many && !PyErr_Occurred(); at++) {
+        PyObject *path = PySequence_GetItem(paths, at);
+        if (path && PyUnicode_FSConverter(path, &all[at].path))
+            all[at].name = PyBytes_AsString(all[at].path);
+        Py_XDECREF(path);
+    }
+    return all;
+}
+
+static PyObject *results(manifest *all, Py_ssize_t many, int with_links)
+{
+    PyObject *found = PyErr_Occurred() ? NULL : PyList_New(many);
+    for (Py_ssize_t at = 0; found && at < many; at++) {
+        PyObject *result = result_of(all + at, with_links);
+        if (!result || PyList_SetItem(found, at, result) < 0)
+            Py_CLEAR(found);
+    }
+    for (Py_ssize_t at = 0; all && at < many; at++) {
+        Py_XDECREF(all[at].path);
+        free(all[at].data);
+        free(all[at].wanted.all);
+    }
+    free(all);
+    return found;
 }
 
 /* count(paths): for each the stamp (inode, size, mtime, ctime) and the bytes of what is no link, or None. */
 static PyObject *count(PyObject *self, PyObject *paths)
 {
     (void)self;
-    Py_ssize_t many = PySequence_Size(paths), at = 0;
-    if (many < 0)
-        return NULL;
-    PyObject *found = PyList_New(many);
-    manifest *all = calloc(many ? (size_t)many : 1, sizeof *all);
-    if (found && !all)
-        PyErr_NoMemory();
-    for (; found && all && at < many; at++) {
-        PyObject *path = PySequence_GetItem(paths, at);
-        if (!path || !PyUnicode_FSConverter(path, &all[at].path)) {
-            Py_XDECREF(path);
-            break;
-        }
-        Py_DECREF(path);
-        all[at].name = PyBytes_AsString(all[at].path);
-    }
-    if (found && all && at == many) {
-        uint8_t *buffer = NULL;
-        size_t room = 0;
+    Py_ssize_t many;
+    manifest *all = manifests_at(paths, &many);
+    if (!PyErr_Occurred()) {
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t each = 0; each < many; each++)
-            count_one(all + each, &buffer, &room);
-        free(buffer);
+        work_on(all, many, NULL);
         Py_END_ALLOW_THREADS
-        for (Py_ssize_t each = 0; each < many; each++) {
-            PyObject *result = result_of(all + each);
-            if (!result || PyList_SetItem(found, each, result) < 0)
-                break;
-        }
     }
-    for (Py_ssize_t each = 0; all && each < many; each++)
-        Py_XDECREF(all[each].path);
-    free(all);
-    if (PyErr_Occurred()) {
-        Py_XDECREF(found);
+    return results(all, many, 0);
+}
+
+/* links(paths, projects): for each the stamp and its links whose parent or ancestor is in one of the
+ * projects (bytes), as (path, size, (project, asset, version, path, ancestor or None)), or None. */
+static PyObject *links(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *paths, *names;
+    if (!PyArg_ParseTuple(args, "OO!", &paths, &PyTuple_Type, &names))
         return NULL;
+    Py_ssize_t many, many_names = PyTuple_Size(names);
+    text *projects = calloc(many_names ? (size_t)many_names : 1, sizeof *projects);
+    if (!projects)
+        return PyErr_NoMemory();
+    for (Py_ssize_t at = 0; at < many_names; at++) {
+        char *start;
+        Py_ssize_t length;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(names, at), &start, &length) < 0) {
+            free(projects);
+            return NULL;
+        }
+        projects[at] = (text){(const uint8_t *)start, (size_t)length};
     }
+    links_wanted wanted = {.projects = projects, .many_projects = (size_t)many_names};
+    manifest *all = manifests_at(paths, &many);
+    if (!PyErr_Occurred()) {
+        Py_BEGIN_ALLOW_THREADS
+        work_on(all, many, &wanted);
+        Py_END_ALLOW_THREADS
+    }
+    free(projects);
+    return results(all, many, 1);
+}
+
+/* stamps(paths): for each the stamp of what is there, or None. */
+static PyObject *stamps(PyObject *self, PyObject *paths)
+{
+    (void)self;
+    Py_ssize_t many;
+    manifest *all = manifests_at(paths, &many);
+    PyObject *found = PyErr_Occurred() ? NULL : PyList_New(many);
+    if (found) {
+        Py_BEGIN_ALLOW_THREADS
+        look_at(all, many);
+        Py_END_ALLOW_THREADS
+    }
+    for (Py_ssize_t at = 0; found && at < many; at++) {
+        PyObject *stamp = all[at].is_known ? stamp_of(&all[at].status) : Py_NewRef(Py_None);
+        if (!stamp || PyList_SetItem(found, at, stamp) < 0)
+            Py_CLEAR(found);
+    }
+    for (Py_ssize_t at = 0; all && at < many; at++)
+        Py_XDECREF(all[at].path);
+    free(all);
     return found;
 }
 
-static PyMethodDef METHODS[] = {{"count", count, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef METHODS[] = {
+    {"count", count, METH_O, NULL},
+    {"links", links, METH_VARARGS, NULL},
+    {"stamps", stamps, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
 static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
 static struct PyModuleDef MODULE = {
     .m_base = PyModuleDef_HEAD_INIT,

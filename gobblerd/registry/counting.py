@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents
-from gobblerd.registry.manifests import ManifestStamp, manifests_below, read_stamped, stamp_at
+from gobblerd.registry.manifests import ManifestStamp, Versions, read_stamped
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.sums import sums_at
+from gobblerd.registry.sums import stamps_at, sums_at
 
 KEPT_MOST = 50_000  # versions, some 300 bytes each
 _SETTLED_NS = 1_000_000_000  # what changed less than so long ago may change again and keep its times
@@ -65,24 +65,26 @@ class UsageCount:
     def __init__(self, metadata: Metadata, project: Address, counted: Counted | None = None) -> None:
         self._metadata = metadata
         self._project = project
+        self._versions = Versions(metadata.root, metadata.names)
         self._counted = counted
         self._known = counted.of(project.project) if counted else _NOTHING
 
     def total(self) -> int:
         """Return the bytes of all versions; Fault names a manifest that cannot be read."""
-        before, known = self._known, {}
-        unknown: dict[str, Address] = {}
-        children = self._metadata.children
-        for version, path in manifests_below(self._metadata.root, [self._project], children):
-            seen = before.get(path)
-            if seen is None or seen[0] is None or seen[0] != stamp_at(path):
-                unknown[path] = version
-            else:
-                known[path] = seen
+        before = self._known
+        found = list(self._versions.below([self._project]))
+        paths = [path for _, path in found]
+        stamps = stamps_at(paths) if before else [None] * len(paths)
+        known = {
+            path: seen
+            for path, stamp, seen in zip(paths, stamps, map(before.get, paths), strict=True)
+            if seen is not None and stamp is not None and seen[0] == stamp
+        }
+        unknown = {path: version for version, path in found if path not in known}
         for path, counted in zip(unknown, sums_at(list(unknown)), strict=True):
             known[path] = counted or self._read(unknown[path], path)
         self._known = known
-        if self._counted is not None:
+        if self._counted is not None and (unknown or len(known) != len(before)):
             self._counted.keep(self._project.project, known)
         return sum([size for _, size in known.values()])
 

@@ -13,10 +13,11 @@ import msgspec
 from gobblerd.domain.errors import Fault
 from gobblerd.domain.links import Doomed, is_proper
 from gobblerd.domain.manifest import FileAddress, Link
-from gobblerd.domain.names import ROOT, Address
+from gobblerd.domain.names import ROOT, Address, is_readable_name
 from gobblerd.registry import layout
-from gobblerd.registry.manifests import ManifestStamp, manifests_below, read_stamped, stamp_at
+from gobblerd.registry.manifests import ManifestStamp, Versions, read_stamped
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.sums import Links, Target, links_at, stamps_at
 
 
 class LinkEntry(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +49,8 @@ class LinkScan:
         self._metadata = metadata
         self._doomed = doomed
         self._seen: dict[str, _Seen] = {}  # by the manifest's path
+        self._versions = Versions(metadata.root, self._names)
+        self._losing_links: dict[Target, Link | None] = {}  # each made once; None: it loses nothing
         # A manifest without any escape spells every name as it is.
         spelled = (f'"{project}"'.encode() for project in sorted(doomed.projects))
         self._mention = re.compile(b"|".join(map(re.escape, spelled)) or rb"(?!)")
@@ -55,8 +58,21 @@ class LinkScan:
     def refresh(self) -> bool:
         """Look at every version; tell whether any manifest came, went or changed since the last look."""
         before = self._seen
-        found = manifests_below(self._metadata.root, self._children(ROOT), self._children)
-        self._seen = {path: self._look(version, path, before.get(path)) for version, path in found}
+        found = dict(self._paths())
+        known = [path for path in found if path in before or found[path] in self._doomed]
+        stamps = dict(zip(known, stamps_at(known), strict=True))
+        self._seen = dict.fromkeys(found, _NOT_SEEN)
+        changed: list[str] = []
+        for path, version in found.items():
+            old, stamp = before.get(path), stamps.get(path)
+            if version in self._doomed:  # changes no more, but may be passed by chains
+                self._seen[path] = _same(old, _Seen(version, stamp))
+            elif old is not None and stamp is not None and old.stamp == stamp:
+                self._seen[path] = old
+            else:
+                changed.append(path)
+        for path, links in zip(changed, links_at(changed, self._doomed.projects), strict=True):
+            self._seen[path] = _same(before.get(path), self._looked(found[path], path, links))
         if self._seen.keys() != before.keys():
             return True
         return any(seen is not before[path] for path, seen in self._seen.items())
@@ -109,20 +125,32 @@ class LinkScan:
 
     # -- looking ---------------------------------------------------------------------------------------
 
-    def _children(self, place: Address) -> list[Address]:
+    def _paths(self) -> Iterator[tuple[str, Address]]:
+        projects = map(Address, filter(is_readable_name, self._names(ROOT)))
+        return ((path, version) for version, path in self._versions.below(projects))
+
+    def _names(self, place: Address) -> list[str]:
         try:
-            return self._metadata.children(place)
+            return self._metadata.names(place)
         except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
             return []
 
-    def _look(self, version: Address, path: str, before: _Seen | None) -> _Seen:
-        if version in self._doomed:  # changes no more, but may be passed by chains
-            return _same(before, _Seen(version, stamp_at(path)))
-        if before is None:
+    def _looked(self, version: Address, path: str, links: Links | None) -> _Seen:
+        """Return what the extension found in a manifest, or what the parser finds."""
+        if links is None:
             return self._read(version, path)
-        if before.stamp is not None and before.stamp == stamp_at(path):
-            return before
-        return _same(before, self._read(version, path))
+        stamp, found = links
+        losing = ((name, size, self._link(target)) for name, size, target in found)
+        return _Seen(version, stamp, {name: LinkEntry(size, link) for name, size, link in losing if link})
+
+    def _link(self, target: Target) -> Link | None:
+        """Return the link to these places if it loses something; one object for all that are equal."""
+        known = self._losing_links
+        if target not in known:
+            project, asset, version, path, ancestor = target
+            link = Link(project, asset, version, path, FileAddress(*ancestor) if ancestor else None)
+            known[target] = link if self._doomed.takes(link) else None
+        return known[target]
 
     def _read(self, version: Address, path: str) -> _Seen:
         try:
@@ -146,6 +174,9 @@ class LinkScan:
         takes = self._doomed.takes
         linked = [item for item in _DECODER.decode(data).items() if item[1].link is not None]
         return {path: entry for path, entry in linked if entry.link is not None and takes(entry.link)}
+
+
+_NOT_SEEN = _Seen(ROOT, None)
 
 
 def _same(before: _Seen | None, now: _Seen) -> _Seen:

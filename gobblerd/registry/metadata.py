@@ -4,6 +4,7 @@ A missing document is None where the format allows that; a needed one that is mi
 Fault that names it (spec/details.md: "Missing or unreadable metadata that is needed: 500").
 """
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -70,10 +71,14 @@ class Metadata:
         finally:
             os.close(fd)
 
-    def _children(self, place: Address) -> list[Address]:
+    def names(self, place: Address) -> list[str]:
+        """List the directories in a place that are not internal, by name, whatever the name may be."""
         with os.scandir(self.path(str(place))) as entries:
-            names = [e.name for e in entries if not is_internal(e.name) and e.is_dir(follow_symlinks=False)]
-        return [place.child(name) for name in sorted(names) if is_readable_name(name)]
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(itertools.filterfalse(is_internal, names))
+
+    def _children(self, place: Address) -> list[Address]:
+        return [place.child(name) for name in self.names(place) if is_readable_name(name)]
 
     def projects(self) -> list[Address]:
         """List the projects, by name."""

@@ -91,12 +91,16 @@ class Reroute:
         return unchanged and self.changes == planned
 
     def _planned(self) -> list[Change]:
-        affected = [(file, link, size, step(link)) for file, link, size in self._scan.affected()]
-        chains = Chains(gather((ends for *_, ends in affected), self._scan.look_up), self._doomed)
-        changes = [
-            Change(str(file), file, link, chains.rerouted(*ends), ends[link not in self._doomed], size)
-            for file, link, size, ends in affected
-        ]
+        affected = list(self._scan.affected())
+        # By identity: thousands of entries may share a link, and hashing one costs more than all the rest.
+        links = {id(link): link for _, link, _ in affected}
+        ends = {key: step(link) for key, link in links.items()}
+        chains = Chains(gather(ends.values(), self._scan.look_up), self._doomed)
+        replaced = {
+            key: (chains.rerouted(*ends[key]), ends[key][link not in self._doomed])
+            for key, link in links.items()
+        }
+        changes = [Change(str(file), file, link, *replaced[id(link)], size) for file, link, size in affected]
         return sorted(changes, key=lambda change: change.path)
 
     def require_readable(self) -> None:

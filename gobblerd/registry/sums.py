@@ -1,20 +1,25 @@
-"""What many manifests add up to, by the C extension if it was built: batches of them on two cores.
+"""Many manifests at a time, by the C extension if it was built: batches of them on two cores.
 
-Only plain manifests are counted here; what the extension does not take to be one is None, and the caller's to
-parse, which also says what is wrong with it. Without the extension that is all of them.
+Only plain manifests are understood there; what the extension does not take to be one is None, and the
+caller's to parse, which also says what is wrong with it. Without the extension that is all of them.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
+from typing import Any
 
-from gobblerd.registry.manifests import ManifestStamp
+from gobblerd.registry.manifests import ManifestStamp, stamp_at
 
 _BATCH = 256
 _THREADS = 2  # with the page cache warm, more have nothing to wait for
 
 Sum = tuple[ManifestStamp, int]  # the file's stamp and the bytes of its entries that are no links
+# Project, asset, version and path of a link's parent, and the same of its ancestor.
+Target = tuple[str, str, str, str, tuple[str, str, str, str] | None]
+Links = tuple[ManifestStamp, list[tuple[str, int, Target]]]  # each link's path, size and target
 
 
 def _loaded() -> ModuleType | None:
@@ -32,8 +37,33 @@ def sums_at(paths: Sequence[str]) -> list[Sum | None]:
     """Return what the manifests at these absolute paths add up to; None where only parsing tells."""
     if SUMS is None:
         return [None] * len(paths)
+    return _in_batches(SUMS.count, paths)
+
+
+def links_at(paths: Sequence[str], projects: Iterable[str]) -> list[Links | None]:
+    """Return the links with parent or ancestor in one of the projects; None where only parsing tells."""
+    if SUMS is None:
+        return [None] * len(paths)
+    wanted = tuple(project.encode("utf-8", "surrogateescape") for project in projects)
+    return _in_batches(partial(_links, SUMS, wanted), paths)
+
+
+def _links(extension: ModuleType, wanted: tuple[bytes, ...], paths: Sequence[str]) -> list[Links | None]:
+    found: list[Links | None] = extension.links(paths, wanted)
+    return found
+
+
+def stamps_at(paths: Sequence[str]) -> list[ManifestStamp | None]:
+    """Return the stamps of files, None where there is none; OSError."""
+    if SUMS is None:
+        return [stamp_at(path) for path in paths]
+    found = _in_batches(SUMS.stamps, paths)
+    return [stamp or stamp_at(path) for path, stamp in zip(paths, found, strict=True)]
+
+
+def _in_batches(work: Callable[[Sequence[str]], Any], paths: Sequence[str]) -> list[Any]:
     if len(paths) <= _BATCH:
-        return list(SUMS.count(paths))
+        return list(work(paths))
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sums") as pool:
-        return list(itertools.chain.from_iterable(pool.map(SUMS.count, batches)))
+        return list(itertools.chain.from_iterable(pool.map(work, batches)))

@@ -8,7 +8,7 @@ from support.registries import Book
 
 from gobblerd.domain.names import ROOT, Address
 from gobblerd.registry import manifests
-from gobblerd.registry.manifests import manifests_below, read_stamped, stamp_at
+from gobblerd.registry.manifests import Versions, read_stamped, stamp_at
 from gobblerd.registry.metadata import Metadata
 
 
@@ -23,12 +23,22 @@ def root(tmp_path: Path) -> str:
 def test_every_version_is_found_with_the_path_of_its_manifest(root: str) -> None:
     os.unlink(f"{root}/p/a/2/..manifest")  # whether it is there is the caller's business
     metadata = Metadata(root)
-    found = dict(manifests_below(root, metadata.children(ROOT), metadata.children))
-    assert found == {
+    versions = Versions(root, metadata.names)
+    assert dict(versions.below(metadata.children(ROOT))) == {
         Address(*place.split("/")): f"{root}/{place}/..manifest"
         for place in ("p/a/1", "p/a/2", "p/b/1", "q/a/1")
     }
-    assert [str(v) for v, _ in manifests_below(root, [Address("q")], metadata.children)] == ["q/a/1"]
+    assert [str(v) for v, _ in versions.below([Address("q")])] == ["q/a/1"]
+
+
+def test_what_came_and_went_is_noticed(root: str) -> None:
+    metadata = Metadata(root)
+    versions = Versions(root, metadata.names)
+    list(versions.below([Address("p")]))
+    os.rename(f"{root}/p/a/1", f"{root}/p/a/3")
+    os.rename(f"{root}/p/b", f"{root}/p/c")
+    os.mkdir(f"{root}/p/a/..internal")
+    assert [str(v) for v, _ in versions.below([Address("p")])] == ["p/a/2", "p/a/3", "p/c/1"]
 
 
 def test_bytes_come_with_the_stamp_that_the_file_has(root: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gobblerd.domain.manifest import Entry, FileAddress, Link
 from gobblerd.registry import documents, sums
 from gobblerd.registry.manifests import read_stamped, stamp_at
-from gobblerd.registry.sums import sums_at
+from gobblerd.registry.sums import links_at, stamps_at, sums_at
 
 needs_extension = pytest.mark.skipif(sums.SUMS is None, reason="no C extension here (NOT TESTED on this run)")
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -80,6 +80,103 @@ def test_damage_is_never_overlooked(tmp_path: Path, at: int, replacement: bytes,
     assert sum_of(tmp_path / "m", damaged) in {None, parsed(damaged)}
 
 
+def links_of(path: Path, data: bytes, *projects: str) -> dict[str, tuple[int, Link]] | None:
+    """Return size and link by path, as the extension has them."""
+    path.write_bytes(data)
+    (found,) = links_at([str(path)], projects)
+    if found is None:
+        return None
+    assert found[0] == stamp_at(str(path))
+    links = {}
+    for name, size, (project, asset, version, file, ancestor) in found[1]:
+        link = Link(project, asset, version, file, FileAddress(*ancestor) if ancestor else None)
+        links[name] = (size, link)
+    return links
+
+
+def parsed_links(data: bytes, *projects: str) -> dict[str, tuple[int, Link]]:
+    """Return the same as the parser has it."""
+    found = {}
+    for path, entry in documents.read_manifest(data).items():
+        link = entry.link
+        if link and (link.project in projects or (link.ancestor and link.ancestor.project in projects)):
+            found[path] = (entry.size, link)
+    return found
+
+
+@needs_extension
+def test_links_into_the_projects_are_those_of_the_parser(tmp_path: Path) -> None:
+    near, far = Link("p", "a", "1", "x"), Link("other", "a", "1", "x", FileAddress("p", "b", "2", "y"))
+    manifest = {**PLAIN, "f": Entry(1, "", near), "g": Entry(2, "", far), "h": Entry(3, "", LINK)}
+    data = documents.manifest_bytes(manifest)
+    for projects in ((), ("p",), ("q",), ("p", "q"), ("other",), ("oth",), ("nothing",)):
+        assert links_of(tmp_path / "m", data, *projects) == parsed_links(data, *projects)
+    assert links_of(tmp_path / "m", data, "other") == {"g": (2, far)}
+    assert links_of(tmp_path / "m", documents.manifest_bytes({}), "p") == {}
+
+
+@given(at=st.integers(0, 10_000), replacement=st.binary(max_size=3), cut=st.integers(0, 3))
+@RELAXED
+def test_links_of_a_damaged_manifest_are_those_of_the_parser(
+    tmp_path: Path, at: int, replacement: bytes, cut: int
+) -> None:
+    data = documents.manifest_bytes(PLAIN)
+    at %= len(data) + 1
+    damaged = data[:at] + replacement + data[at + cut :]
+    found = links_of(tmp_path / "m", damaged, "p", "q")
+    assert found is None or found == parsed_links(damaged, "p", "q")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "null",
+        "{}",
+        '{"project": "p", "asset": "a", "version": "1"}',
+        '{"project": "p", "asset": "a", "version": "1", "path": null}',
+        '{"project": "p", "asset": "a", "version": "1", "path": "x", "path": "y"}',
+        '{"project": "p", "asset": "a", "version": "1", "path": "x", "more": "y"}',
+        '{"project": "p", "asset": "a", "version": "1", "path": "x", "ancestor": null}',
+        '{"project": "p", "asset": "a", "version": "1", "path": "x", "ancestor": {"project": "p"}}',
+        '{"project": "p", "asset": "a", "version": "1", "path": "\\u0061"}',
+    ],
+)
+def test_links_that_are_not_plain_are_left_to_the_parser(tmp_path: Path, link: str) -> None:
+    text = f'{{"a": {{"size": 1, "md5sum": "", "link": {link}}}}}'
+    assert links_of(tmp_path / "m", text.encode(), "p") is None
+
+
+@needs_extension
+def test_links_of_many_manifests_come_in_their_order(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"m{number}") for number in range(700)]
+    for number, path in enumerate(paths):
+        linked = {
+            f"f{each:02}": Entry(number, "", Link("p", "a", "1", str(each))) for each in range(number % 40)
+        }
+        Path(path).write_bytes(documents.manifest_bytes(linked))
+    found = links_at(paths, ["p"])
+    for number, each in enumerate(found):
+        assert each is not None
+        assert each[1] == [(f"f{k:02}", number, ("p", "a", "1", str(k), None)) for k in range(number % 40)]
+
+
+@pytest.mark.parametrize("with_extension", [True, False])
+def test_stamps_of_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_extension: bool
+) -> None:
+    if not with_extension:
+        monkeypatch.setattr(sums, "SUMS", None)
+    paths = [str(tmp_path / f"m{number}") for number in range(600)]
+    for path in paths[::2]:
+        Path(path).touch()
+    found = stamps_at([*paths, f"{paths[0]}/below"])
+    assert found == [*map(stamp_at, paths), None]
+    assert None not in found[:600:2]
+    os.symlink("loop", tmp_path / "loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        stamps_at([str(tmp_path / "loop")])
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -125,3 +222,4 @@ def test_without_the_extension_all_is_left_to_the_parser(
 ) -> None:
     monkeypatch.setattr(sums, "SUMS", None)
     assert sum_of(tmp_path / "m", documents.manifest_bytes(PLAIN)) is None
+    assert links_of(tmp_path / "m", documents.manifest_bytes(PLAIN), "p") is None
