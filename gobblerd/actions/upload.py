@@ -116,6 +116,7 @@ class _Work:
             outcome = self._commit(ingest, staged, slot, sync)
         self._context.taken(len(staged.manifest), stored_bytes(staged.manifest))
         if self._upload.consume:
+            self._transaction.endure()  # a source is the only copy until then
             found = self._offer.consumable(staged)
             consume(found.fd, found.stored)
         return outcome

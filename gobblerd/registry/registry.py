@@ -182,7 +182,10 @@ class Registry:
 
     @contextlib.contextmanager
     def transaction(self, origin: Origin) -> Iterator[Transaction]:
-        """Begin a transaction; what was not committed at the end of the block is discarded."""
+        """Begin a transaction; what was not committed at the end of the block is discarded.
+
+        What was is durable then; UnfinishedError where it is left to recovery. No lock may be held any more.
+        """
         transaction = Transaction(self.disk, origin, self.clock.now)
         self.recovery.adopt(transaction.id)
         try:
@@ -190,6 +193,16 @@ class Registry:
         finally:
             if transaction.state == "staging":
                 self._discard(transaction)
+            else:
+                self._endure(transaction)
+
+    def _endure(self, transaction: Transaction) -> None:
+        try:
+            transaction.endure()
+        finally:
+            transaction.close()
+            if transaction.state != "durable":
+                self.recovery.abandon(transaction.id)
 
     def _discard(self, transaction: Transaction) -> None:
         try:

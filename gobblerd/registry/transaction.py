@@ -1,10 +1,14 @@
-"""A transaction: staged unlocked, committed under the locks by one rename, applied, finished.
+"""A transaction: staged unlocked, committed under the locks by one rename, applied, made durable, finished.
 
 All changes of one request, its events and its response become visible together to whoever takes the locks,
 or not at all, also across `kill -9` and (with durability "full") a power cut; design/architecture.md has the
-reasoning. The order of a commit: staged data durable, record renamed to `committed/` (**the commit point**)
-and durable, steps, record renamed to `applied/`; only then are the locks released. Recovery is in
-`recovery.py`.
+reasoning. The order of a commit: staged data durable, record renamed to `committed/` (**the commit point**),
+steps, record renamed to `applied/`; only then are the locks released. Recovery is in `recovery.py`.
+
+When the record becomes durable: with one journal in order, after the locks are released and before anybody is
+told (`endure`). Whoever changes the same place next cannot become durable before us, so a power cut loses a
+later change before an earlier one, and those who commit one after the other share a sync. Elsewhere each
+commit syncs its record before the first step.
 """
 
 import contextlib
@@ -78,11 +82,12 @@ class Transaction:
         self.origin = origin
         self.directory = layout.join(disk.root, layout.TRANSACTIONS, self.id)
         self.plan = Plan()
-        self.state = "staging"  # -> committed -> applied
+        self.state = "staging"  # -> committed -> applied -> durable, or left to recovery
         self.record: Record | None = None  # what was committed
         self._now = now
         self.has_directory = False
         self._slots = 0
+        self._record_fd = -1  # until it is durable
 
     # -- staging ---------------------------------------------------------------------------------------
 
@@ -148,7 +153,10 @@ class Transaction:
     # -- commit ----------------------------------------------------------------------------------------
 
     def commit(self, outcome: Outcome, held: Held, usage_lock: Callable[[str], None]) -> Outcome:
-        """Commit and apply under the held locks; UnfinishedError if a step failed after the commit point."""
+        """Commit and apply under the held locks; UnfinishedError if a step failed after the commit point.
+
+        To be followed by `endure` when the locks are released.
+        """
         record = self.record = self._record(outcome, held)
         try:
             self._write_record(record)
@@ -160,27 +168,47 @@ class Transaction:
                 raise
             raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
         self.state = "applied"
-        self.origin.applied.append(self)
         return outcome
 
+    def endure(self) -> None:
+        """Let what was applied survive a power cut, the locks released; UnfinishedError if that fails.
+
+        Nobody may be told of it before, and no source consumed. Does nothing unless it was applied just now.
+        """
+        if self.state != "applied":
+            return
+        try:
+            if self._record_fd >= 0:
+                sync(self._record_fd)  # with its name and all before it: one journal, in order
+        except OSError as error:  # not to be tried again: the kernel reports a lost write once
+            self.state = "left"
+            raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
+        self.state = "durable"
+        self.origin.applied.append(self)
+
+    def close(self) -> None:
+        """Let go of the record's descriptor."""
+        if self._record_fd >= 0:
+            os.close(self._record_fd)
+            self._record_fd = -1
+
     def _write_record(self, record: Record) -> None:
-        """Write the record, rename it to where it counts, and make that durable, with all that it relies on.
+        """Write the record and rename it to where it counts; make that durable unless `endure` can.
 
         One journal in order does it all by one sync; elsewhere each directory needs its own.
         """
         if self.has_directory and self.disk.syncs_names:
             sync_directory(self.directory)
             sync_directory(layout.join(self.root, layout.TRANSACTIONS))
-        fd = self._create_record()
+        self._record_fd = fd = self._create_record()
         try:
             write_all(fd, record_bytes(record))
             self.disk.settle(fd)
             rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
             self.state = "committed"
-            if self.disk.is_durable and self.disk.ordered:
-                sync(fd)  # with its name: one journal, in order
         finally:
-            os.close(fd)
+            if self.state == "staging" or not (self.disk.is_durable and self.disk.ordered):
+                self.close()
             if self.state == "staging":
                 with contextlib.suppress(OSError):
                     os.unlink(self.temporary)

@@ -26,7 +26,7 @@ def in_place(
 def work(request: pytest.FixtureRequest) -> Iterator[Ways]:
     before = threading.active_count()
     yield request.param
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # a thread of an earlier test may have ended meanwhile
 
 
 def yielding(*results: int) -> Callable[[Desk], Iterator[list[int]]]:

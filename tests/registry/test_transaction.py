@@ -244,6 +244,59 @@ def test_an_upload_whose_tree_cannot_be_installed(bench: Bench, monkeypatch: pyt
     assert_clean(str(bench.root))
 
 
+# ---- durable before anybody is told, and without the locks
+
+
+@pytest.fixture
+def synced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note at each sync of a record whether its place was locked: where one journal is in order it is not."""
+    seen: list[bool] = []
+
+    def note(_: int) -> None:
+        seen.append(bool(bench.registry.locks._gates))
+
+    monkeypatch.setattr("gobblerd.registry.transaction.sync", note)
+    return seen
+
+
+def test_the_sync_that_makes_a_change_durable_holds_no_lock(bench: Bench, synced: list[bool]) -> None:
+    """So those who change one place after the other share it."""
+    assert bench.registry.disk.ordered, "this test's directory has no journal in order"
+    bench.run("set_quota", project="p", baseline=7)
+    assert synced == [False]
+
+
+def test_nobody_is_told_of_a_change_whose_sync_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left to recovery, which answers once all of it is durable; not synced twice to look well."""
+    calls: list[int] = []
+
+    def fail(fd: int) -> None:
+        calls.append(fd)
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gobblerd.registry.transaction.sync", fail)
+        with pytest.raises(UnfinishedError, match="broken"):
+            bench.run("set_permissions", project="p", permissions={"owners": ["x"]})
+    assert len(calls) == 1
+    assert not os.path.exists(f"/proc/self/fd/{calls[0]}")
+    assert [response.code for response in mend(bench)] == [200]
+    assert read(bench, "p/..permissions")["owners"] == ["x"]
+    assert_clean(str(bench.root))
+
+
+def test_a_source_is_consumed_only_when_its_copy_is_durable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then it is the only copy that survives a power cut."""
+    there: list[bool] = []
+    source = bench.staging / "up-p-a-3" / "g"
+    monkeypatch.setattr("gobblerd.registry.transaction.sync", lambda _: there.append(source.exists()))
+    bench.upload("p/a/3", {"g": b"6"}, consume=True)
+    assert there == [True]
+    assert not source.exists()
+
+
 # ---- what is recorded
 
 
