@@ -8,16 +8,17 @@ seconds at the most; then the connection is closed.
 """
 
 import asyncio
+import contextlib
 import posixpath
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from gobblerd.domain.errors import Absent, Busy, Wrong
+from gobblerd.domain.errors import Absent, Wrong
 from gobblerd.domain.messages import REQUEST_PREFIX, Response
 from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
@@ -25,13 +26,13 @@ from gobblerd.registry.releases import resolve_versions
 from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
 from gobblerd.service.archives import Archives
 from gobblerd.service.fetch import fetch
+from gobblerd.service.landing import Landing
 from gobblerd.service.listing import list_names
 from gobblerd.service.openapi import OPERATIONS, description
 from gobblerd.service.openapi import page as page_of
 from gobblerd.service.page.page import Page, prefers_page
 
 _THREADS = 8
-_POSTING = 64  # at the most; a thread that looks at a POSTed file may perform it, and wait for locks
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
 _NAME_MAX_BYTES = 255
 
@@ -52,8 +53,11 @@ class Progress(Protocol):
 class Requests(Protocol):
     """As much of the spool as the REST API needs."""
 
-    def post(self, name: str) -> "Future[Response] | None":
-        """Take up the request file, or join or repeat; None while no such file is visible."""
+    def post(self, name: str) -> "Future[Response]":
+        """Take up the request file, or join or repeat; never blocks.
+
+        The future fails with FileNotFoundError while no such file is visible.
+        """
 
     def response(self, name: str) -> Response | None:
         """Return the recorded response."""
@@ -102,7 +106,6 @@ def make_app(
     `health` returns what is wrong, nothing if all is well; `page` is for browsers. `metrics` returns the
     metrics in the format that an Accept header asks for, and their content type.
     """
-    posting = ThreadPoolExecutor(_POSTING, thread_name_prefix="post")
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
     api = _Api(
@@ -113,7 +116,6 @@ def make_app(
         health=health,
         metrics=metrics,
         pool=pool,
-        posting=posting,
         archives=Archives(browser.root, browser.whitelist, pool),
         patience=patience,
         description=description(info.name, info.version, prefix, OPERATIONS),
@@ -122,7 +124,6 @@ def make_app(
     app = web.Application(middlewares=[answer_errors])
     app.on_response_prepare.append(allow_everyone)
     app.cleanup_ctx.append(lambda _: _closing(pool))
-    app.cleanup_ctx.append(lambda _: _closing(posting))
     for operation in OPERATIONS:
         path = prefix + operation.path.replace("}", _ANYTHING)
         handler: Handler = getattr(api, operation.name)
@@ -172,41 +173,34 @@ class _Api:
     health: Callable[[], list[str]]
     metrics: MetricsSource
     pool: ThreadPoolExecutor
-    posting: ThreadPoolExecutor
     archives: Archives
     patience: Patience
     description: Mapping[str, Any]
     page: Page
+    landing: Landing = field(default_factory=Landing)
 
     async def post_request(self, request: web.Request) -> web.StreamResponse:
         """Answer as the request is answered; it goes on if the client goes away."""
         name = _request_name(self._rest_of_path(request, "/new/"))
-        execution = asyncio.wrap_future(await self._execution(name))
-        try:
-            response = await asyncio.shield(execution)
-        except asyncio.CancelledError:
-            if not execution.cancelled():
-                raise
-            raise Busy(
-                "the service is shutting down, and request {name} was not executed", name=name
-            ) from None
+        response = await self._response_of(name)
         return json_answer(dict(response.body), response.code)
 
-    async def _execution(self, name: str) -> "Future[Response]":
-        """Take the request up; look again for a while where its file is not visible yet.
+    async def _response_of(self, name: str) -> Response:
+        """Have the request performed; look again for a while where its file is not visible yet.
 
         Network filesystems cache that a file is not there (spec/http.md).
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.patience.total
         pause = self.patience.first
-        while (future := await loop.run_in_executor(self.posting, self.spool.post, name)) is None:
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return await self.landing.of(self.spool.post(name))
             left = deadline - loop.time()
             if left <= 0:
                 raise Wrong("there is no request file {name} in the staging directory", name=name)
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, self.patience.most)
-        return future
 
     async def get_response(self, request: web.Request) -> web.StreamResponse:
         """Answer with the recorded response, or with how far the request is."""

@@ -6,16 +6,20 @@ the rest. A short request that is POSTed is performed by the thread that looked 
 """
 
 import threading
+from functools import partial
 
 import structlog
 
 from gobblerd.domain.messages import Claim
 from gobblerd.service.dispatch import Dispatcher
-from gobblerd.staging.ledger import Waiter
+from gobblerd.service.line import Line
+from gobblerd.staging.ledger import Waiter, new_waiter
 from gobblerd.staging.spool import Lane, Spool
 from gobblerd.storage.turn import Turn
 
 log = structlog.get_logger(__name__)
+
+_POSTING = 64  # threads at the most: each may perform what it looked at, and wait for locks
 
 
 class Posts:
@@ -34,6 +38,7 @@ class Workers:
         self._spool = spool
         self._dispatcher = dispatcher
         self._turn = turn
+        self._line = Line(turn, _POSTING, "post")
         lanes = [Lane.SHORT] * short + [Lane.LONG] * long
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"{lane}-{number}", daemon=True)
@@ -56,26 +61,39 @@ class Workers:
         """Tell whether every thread still works."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def post(self, name: str) -> Waiter | None:
-        """Take up a POSTed request as `Spool.post` does, and perform it here if it is short and may go now.
+    def post(self, name: str) -> Waiter:
+        """Take up a POSTed request as `Spool.post` does, and perform it there if it is short and may go now.
 
-        Who comes before goes before: as long as it waits, this thread performs whatever is next.
+        Returns at once; the future gets the response, or FileNotFoundError while there is no such file.
         """
-        with self._turn.taken():
-            waiter = self._spool.post(name, helping=True)
-            while self._spool.waits(name, Lane.SHORT):
-                claim = self._spool.take_now(Lane.SHORT, just_seen=name)
-                if claim is None:
-                    break
-                self._run(claim)
+        waiter = new_waiter()
+        self._line.put(partial(self._post, name, waiter))
         return waiter
+
+    def _post(self, name: str, waiter: Waiter) -> None:
+        try:
+            if self._spool.post(name, waiter, helping=True) is None:
+                raise FileNotFoundError(name)  # noqa: TRY301  # as any other reason why nothing begins
+        except Exception as error:  # noqa: BLE001  # whoever POSTed is told
+            waiter.set_exception(error)
+            return
+        self._help(name)
+
+    def _help(self, name: str) -> None:
+        """Perform what is next, as long as the request of that name waits: who comes before goes before."""
+        while self._spool.waits(name, Lane.SHORT):
+            claim = self._spool.take_now(Lane.SHORT, just_seen=name)
+            if claim is None:
+                break
+            self._run(claim)
 
     def _work(self, lane: Lane) -> None:
         while self._spool.wait(lane):
             with self._turn.taken():
-                claim = self._spool.take_now(lane)
-                if claim is not None:
+                while (claim := self._spool.take_now(lane)) is not None:
                     self._run(claim)
+                    if self._turn.is_wanted:
+                        break
 
     def _run(self, claim: Claim) -> None:
         try:

@@ -81,6 +81,14 @@ class Admission:
                     self._ledger.wake(Lane.SHORT)
         return True
 
+    def put_off(self, name: str, hint: Hint, seconds: float) -> None:
+        """Have a file looked at a little later, unless its POST comes first; under the lock."""
+        ledger, now = self._ledger, time.monotonic()
+        following = ledger.settling.until_next(now)
+        ledger.settling.put(hint, Unsettled(name, seconds), now)
+        if following is None or following > seconds:
+            ledger.tick.notify()
+
     def known(self, name: str, waiting: Waiting | None = None) -> Known:
         """Return what is known of a name, to be passed to `admit` with what is then found."""
         with self._ledger.lock:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from gobblerd.domain.errors import Fault, Plain
-from gobblerd.domain.messages import REQUEST_PREFIX
+from gobblerd.domain.messages import REQUEST_PREFIX, Identity
 from gobblerd.staging.mounts import filesystem_of
 from gobblerd.staging.takeover import TAKEOVER, Listed, takeover_bytes
 from gobblerd.storage.clock import FileClock
@@ -104,6 +104,11 @@ class Staging:
     def has(self, name: str) -> bool:
         """Tell whether anything is there under a name; OSError if that cannot be told."""
         return _has(self.fd, name)
+
+    def identity(self, name: str) -> Identity:
+        """Return the identity of whatever is there under a name, unopened; OSError."""
+        found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        return Identity(name, found.st_ino, found.st_mtime_ns, found.st_size)
 
     def changed(self) -> int:
         """Return the directory's mtime in nanoseconds, as the server has it."""

@@ -26,6 +26,11 @@ class Waiting:
     first: float  # when the name was first seen
     waiters: list[Future[Response]] = field(default_factory=list)
 
+    @property
+    def is_unseen(self) -> bool:
+        """Tell whether nobody has looked at the file yet."""
+        return self.look.identity is None and not self.look.trouble
+
 
 class Settling:
     """The names that are waited for, by when they are due."""

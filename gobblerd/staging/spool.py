@@ -47,6 +47,8 @@ __all__ = ["Lane", "Progress", "PurgeAges", "PurgeCounts", "Spool", "SpoolLimits
 
 _log = structlog.get_logger()
 _LOADING_PAUSE = 1.0  # seconds
+_POSTS_LATELY = 1.0  # seconds since the last POST: more are to be expected
+_POST_FOLLOWS = 0.02  # seconds within which the POST of a dropped file is expected then
 DIED = f"was tried {ATTEMPTS_MAX} times and the daemon died each time"
 ABSENT = "there is no such request file"
 
@@ -76,6 +78,7 @@ class Spool:
         self._open = False  # POSTs are looked at
         self._stopped = False
         self._early: list[tuple[str, Waiter]] = []  # POSTs until then
+        self._last_post = float("-inf")
         self._threads = [
             threading.Thread(target=work, name=f"gobblerd-spool-{name}", daemon=True)
             for name, work in (("start", self._start_up), ("timer", self._keep_time))
@@ -165,17 +168,21 @@ class Spool:
                 return
             if waiting and waiting.waiters:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
+            elif not waiting and self._awaits_post():
+                self._admission.put_off(name, hint, _POST_FOLLOWS)
+                return
         with self._turn.taken():
             self._look(name, hint, [])
 
-    def post(self, name: str, *, helping: bool = False) -> Waiter | None:
+    def post(self, name: str, waiter: Waiter | None = None, *, helping: bool = False) -> Waiter | None:
         """Start, join or repeat a request; the future gets its response. None: no such file (yet).
 
         Reads the file in the caller's thread. Raises Wrong for a name that no request file has. `helping`:
         the caller calls `take_now` next, so that no worker need be woken for a short request.
         """
         check_request_name(name)
-        waiter = new_waiter()
+        self._last_post = time.monotonic()
+        waiter = waiter or new_waiter()
         if not self._open:
             if not self._staging.has(name) and self.response(name) is None:
                 return None
@@ -184,6 +191,10 @@ class Spool:
                     self._early.append((name, waiter))
                     return waiter
         return waiter if self._posted(name, waiter, helping=helping) else None
+
+    def _awaits_post(self) -> bool:
+        """Tell whether clients POST at the moment: then what they drop is looked at when they do."""
+        return time.monotonic() - self._last_post < _POSTS_LATELY
 
     def _posted(self, name: str, waiter: Waiter, *, helping: bool = False) -> bool:
         looked = self._look(name, Hint.POSTED, [waiter], helped=helping)
@@ -225,8 +236,18 @@ class Spool:
         return True
 
     def _look_again(self, waiting: Waiting) -> None:
+        if waiting.is_unseen and not waiting.waiters and self._is_known(waiting.name):
+            return
         waiters, waiting.waiters = waiting.waiters, []
         self._look(waiting.name, waiting.hint, waiters, waiting)
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether what is there now under a name is a request that is known: its POST has come."""
+        try:
+            identity = self._staging.identity(name)
+        except OSError:
+            return False
+        return self.knows(identity)
 
     def _keep_time(self) -> None:
         """Look again at incomplete files when they are due, and at staging when there is room again."""

@@ -5,16 +5,20 @@ each make a hundred short calls for a request then spend nine tenths of their ti
 fro. A thread that has the turn meets nobody at those calls. It steps aside for what really waits: a sync, a
 lock that somebody holds.
 
-The turn is a courtesy, not a lock: it guards no data. Who holds it for longer than `patience` (a storage that
-hangs, a large upload) loses it to the next, and both run.
+The turn goes from hand to hand in order of arrival, and to those who are in the middle of something before
+those who would begin something. It is a courtesy, not a lock: it guards no data. Who holds it for longer than
+`patience` (a storage that hangs, a large upload) loses it to the next, and both run.
 """
 
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 _PATIENCE = 0.02  # seconds
+
+_Ticket = threading.Lock  # its turn comes when somebody lets it go
 
 
 class Turn:
@@ -22,57 +26,84 @@ class Turn:
 
     def __init__(self, patience: float = _PATIENCE) -> None:
         self._patience = patience
-        self._lock = threading.Lock()  # replaced when its holder has lost the turn
+        self._lock = threading.Lock()
+        self._holder: threading.Lock | None = None
         self._since = 0.0
-        self._replacing = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._beginning: deque[threading.Lock] = deque()
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Wait for the turn, and have it for the length of a block; not to be nested."""
-        self._take()
+    def taken(self, *, beginning: bool = False) -> Iterator[None]:
+        """Wait for the turn, and have it for the length of a block; not to be nested.
+
+        `beginning`: behind everybody else, since nothing is begun yet.
+        """
+        self._take(beginning=beginning)
         try:
             yield
         finally:
             _give()
 
-    def _take(self) -> None:
-        while True:
-            lock = self._lock
-            if lock.acquire(timeout=self._patience):
-                if lock is self._lock:
-                    break
-                lock.release()  # its holder had lost the turn: wait with the others
-            elif (mine := self._taken_over(lock)) is not None:
-                lock = mine
-                break
-        self._since = time.monotonic()
-        _OWN.turn, _OWN.lock = self, lock
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether somebody waits who has begun something: to be asked before the next thing is begun."""
+        return bool(self._waiting)
 
-    def _taken_over(self, lost: "threading.Lock") -> "threading.Lock | None":
-        """Return the lock by which the turn is ours, if its holder has had it for too long."""
-        with self._replacing:
-            if self._lock is not lost or time.monotonic() - self._since < self._patience:
-                return None
-            mine = threading.Lock()
-            mine.acquire()
-            self._lock = mine
-            return mine
+    def _take(self, *, beginning: bool = False) -> None:
+        ticket = _Ticket()
+        _OWN.turn, _OWN.ticket = self, ticket
+        queue = self._beginning if beginning else self._waiting
+        with self._lock:
+            if self._holder is None:
+                self._hand_to(ticket)
+                return
+            ticket.acquire()
+            queue.append(ticket)
+        while not ticket.acquire(timeout=self._patience):
+            if self._taken_over(ticket, queue):
+                return
+
+    def _taken_over(self, ticket: threading.Lock, queue: "deque[threading.Lock]") -> bool:
+        """Tell whether the turn is ours, given or because its holder has had it for too long."""
+        with self._lock:
+            if self._holder is ticket:
+                return True
+            if time.monotonic() - self._since < self._patience:
+                return False
+            queue.remove(ticket)
+            self._hand_to(ticket)
+            return True
+
+    def _hand_to(self, ticket: threading.Lock) -> None:
+        self._holder = ticket
+        self._since = time.monotonic()
+
+    def _give(self, ticket: threading.Lock) -> None:
+        with self._lock:
+            if self._holder is not ticket:
+                return  # lost
+            self._holder = None
+            queue = self._waiting or self._beginning
+            if queue:
+                following = queue.popleft()
+                self._hand_to(following)
+                following.release()
 
 
 class _Own(threading.local):
-    """What the running thread has: whose turn, by which lock."""
+    """What the running thread has: whose turn, by which ticket."""
 
     turn: Turn | None = None
-    lock: "threading.Lock | None" = None
+    ticket: "threading.Lock | None" = None
 
 
 _OWN = _Own()  # by thread, like the thread's name: so that whatever syncs can step aside
 
 
 def _give() -> None:
-    lock, _OWN.turn, _OWN.lock = _OWN.lock, None, None
-    if lock is not None:
-        lock.release()
+    turn, ticket, _OWN.turn, _OWN.ticket = _OWN.turn, _OWN.ticket, None, None
+    if turn is not None and ticket is not None:
+        turn._give(ticket)  # noqa: SLF001  # of the class above
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from staging.rooms import ALICE, SECONDS, Room, done
 
+from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Claim
 from gobblerd.service.workers import Posts, Workers
 from gobblerd.staging.intake import Hint
@@ -49,12 +50,6 @@ class Desk:
         self.workers = Workers(room.spool, performer, Turn(0.0), short=SHORT, long=1)  # type: ignore[arg-type]
         self.posts = Posts(room.spool, self.workers)
 
-    def posting(self, name: str) -> threading.Thread:
-        """POST in a thread of its own."""
-        thread = threading.Thread(target=self.posts.post, args=[name], name=f"post {name}", daemon=True)
-        thread.start()
-        return thread
-
 
 def eventually(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
@@ -77,21 +72,26 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_a_post_is_performed_by_the_thread_that_looked(desk: Desk) -> None:
-    """No other thread need be woken; the answer is there when the call returns."""
+    """No other thread need be woken."""
     name = desk.room.write("request-a-1", {"x": 1})
-    waiter = desk.posts.post(name)
-    assert waiter is not None
-    assert waiter.done()
-    assert desk.performer.threads[name] == threading.current_thread().name
-    assert desk.posts.response(name) == waiter.result()
+    response = desk.posts.post(name).result(SECONDS)
+    assert desk.performer.threads[name].startswith("post")
+    assert desk.posts.response(name) == response
+
+
+def test_who_posts_too_early_is_told(desk: Desk) -> None:
+    """Or by a name that no request has; nothing is left behind."""
+    with pytest.raises(FileNotFoundError):
+        desk.posts.post("request-a-none").result(SECONDS)
+    with pytest.raises(Wrong):
+        desk.posts.post("none").result(SECONDS)
+    assert desk.posts.post(desk.room.write("request-a-1", {"x": 1})).result(SECONDS).code == 200
 
 
 def test_a_long_one_is_left_to_its_worker(desk: Desk) -> None:
     """A POST's thread never stays with an upload."""
     name = desk.room.write("request-upload-1", {"x": 1})
-    waiter = desk.posts.post(name)
-    assert waiter is not None
-    assert waiter.result(SECONDS).code == 200
+    assert desk.posts.post(name).result(SECONDS).code == 200
     assert desk.performer.threads[name].startswith("long")
 
 
@@ -108,17 +108,15 @@ def test_no_more_at_once_than_configured(desk: Desk) -> None:
     desk.performer.let.clear()
     posted = [desk.room.write(f"request-a-{n}", {"n": n}) for n in range(10)]
     dropped = [desk.room.rename_in(f"request-b-{n}", {"n": n}) for n in range(10)]
-    threads = [desk.posting(name) for name in posted]
+    waiters = [desk.posts.post(name) for name in posted]
     for name in dropped:
         desk.room.spool.offer(name, Hint.RENAMED)
-    eventually(lambda: sum(not thread.is_alive() for thread in threads) >= len(posted) - SHORT)
     eventually(lambda: desk.performer.now["running"] == SHORT)
     desk.performer.let.set()
     for name in (*posted, *dropped):
         assert desk.room.recorded(name)["code"] == 200
-    for thread in threads:
-        thread.join(SECONDS)
-    assert desk.performer.most <= SHORT
+    assert [waiter.result(SECONDS).code for waiter in waiters] == [200] * len(posted)
+    assert desk.performer.most == SHORT
     assert len(desk.performer.threads) == 20
 
 
@@ -126,25 +124,20 @@ def test_whose_turn_comes_first_goes_first(desk: Desk) -> None:
     """A POST does not overtake what was queued before it: its thread performs that as well."""
     desk.performer.let.clear()
     busy = [desk.room.write(f"request-busy-{n}", {"n": n}, uid=ALICE) for n in range(SHORT)]
-    threads = [desk.posting(name) for name in busy]
+    waiters = [desk.posts.post(name) for name in busy]
     eventually(lambda: desk.performer.now["running"] == SHORT)
     for n in range(3):
         desk.room.spool.offer(desk.room.rename_in(f"request-queued-{n}", {"n": n}), Hint.RENAMED)
     late = desk.room.write("request-late-1", {"x": 1})
-    waiter = desk.posts.post(late)
-    assert waiter is not None
-    assert not waiter.done()
+    waiters.append(desk.posts.post(late))
+    assert not waiters[-1].done()
     desk.performer.let.set()
-    assert waiter.result(SECONDS).code == 200
-    for thread in threads:
-        thread.join(SECONDS)
+    assert [waiter.result(SECONDS).code for waiter in waiters] == [200] * len(waiters)
     assert list(desk.performer.threads)[-1] == late
 
 
 def test_a_thread_survives_what_it_performs(desk: Desk) -> None:
     """Whatever is raised there: the next POST is answered."""
     desk.posts.post(desk.room.write("request-a-1", {"break": 1}))
-    waiter = desk.posts.post(desk.room.write("request-a-2", {"x": 1}))
-    assert waiter is not None
-    assert waiter.result(SECONDS).code == 200
+    assert desk.posts.post(desk.room.write("request-a-2", {"x": 1})).result(SECONDS).code == 200
     assert desk.workers.alive

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Identity, Response
 from gobblerd.registry.browse import Browser
 from gobblerd.service.page.page import make_page
@@ -65,14 +64,15 @@ class FakeSpool:
     unseen: int = 0  # how many times a file is not visible yet
     asked: threading.Event = field(default_factory=threading.Event)
 
-    def post(self, name: str) -> Future[Response] | None:
+    def post(self, name: str) -> Future[Response]:
         self.posted.append(name)
         self.asked.set()
-        if not name.startswith("request-") or "/" in name:
-            raise Wrong("{name} is no name", name=name)
-        if len(self.posted) <= self.unseen:
-            return None
-        return self.files.get(name)
+        there = None if len(self.posted) <= self.unseen else self.files.get(name)
+        if there is not None:
+            return there
+        failed: Future[Response] = Future()
+        failed.set_exception(FileNotFoundError(name))
+        return failed
 
     def response(self, name: str) -> Response | None:
         return self.recorded.get(name)
