@@ -74,7 +74,7 @@ class Address:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names that are there, outermost first."""
-        return (name for name in (self.project, self.asset, self.version) if name)
+        return filter(None, (self.project, self.asset, self.version))
 
     def __str__(self) -> str:
         """Return the path relative to the registry, `project/asset/version`."""

@@ -13,6 +13,7 @@ _FORM = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NANOSECONDS = 1_000_000_000
 MICROSECOND = 1_000
+_SECONDS_END = len("YYYY-MM-DDThh:mm:ss")
 
 
 def parse_time(text: str) -> int:
@@ -47,13 +48,13 @@ def format_time(nanoseconds: int) -> str:
     """Return RFC 3339 in UTC with microseconds, for example 2026-11-20T10:37:45.123456Z."""
     seconds, rest = divmod(nanoseconds, NANOSECONDS)
     whole = _EPOCH + timedelta(seconds=seconds)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+    return f"{whole.isoformat()[:_SECONDS_END]}.{rest // 1000:06d}Z"
 
 
 def format_seconds(nanoseconds: int) -> str:
     """Return RFC 3339 in UTC with whole seconds, as the names of event files have it."""
     whole = _EPOCH + timedelta(seconds=nanoseconds // NANOSECONDS)
-    return f"{whole:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{whole.isoformat()[:_SECONDS_END]}Z"
 
 
 def year_of(nanoseconds: int) -> int:

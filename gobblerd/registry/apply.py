@@ -101,8 +101,9 @@ def _install(slot: str, place: str, *, fresh: bool) -> None:
 
 def _finish_applying(disk: Disk, record: Record, documents: "_Documents") -> None:
     root = disk.root
-    if record.events:
-        os.makedirs(layout.join(root, layout.LOGS), exist_ok=True)
+    logs = layout.join(root, layout.LOGS)
+    if record.events and not os.path.isdir(logs):
+        os.makedirs(logs, exist_ok=True)
     for step in record.events:
         if step.kind == "write":
             documents.add_event(step)

@@ -39,7 +39,7 @@ RECORD_FORMATS = frozenset({"gobblerd-transaction-1", RECORD_FORMAT})  # 1 had n
 
 def join(*parts: str) -> str:
     """Join path parts, leaving out empty ones."""
-    return "/".join(part for part in parts if part)
+    return "/".join(filter(None, parts))
 
 
 def in_place(place: Address, name: str) -> str:

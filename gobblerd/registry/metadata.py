@@ -17,6 +17,7 @@ from gobblerd.domain.permissions import NOBODY, Permissions
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.domain.version import Latest, Summary, latest_of
 from gobblerd.registry import documents, layout
+from gobblerd.storage.files import read_file
 
 T = TypeVar("T")
 
@@ -34,8 +35,7 @@ class Metadata:
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file by its path in the registry, None where there is none."""
         try:
-            with open(self.path(path), "rb") as file:
-                return file.read()
+            return read_file(self.path(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -102,6 +102,7 @@ class Daemon:
         self._config = config
         self._reload = reload
         self._rules = rules_of(config)
+        self._limits = spool_limits_of(config)
         self._notifier = Notifier()
         self._state = "starting"
         self._reloading = threading.Lock()  # hangups may come faster than they are dealt with
@@ -143,7 +144,7 @@ class Daemon:
         turn = Turn()
         self._spool = Spool(
             self._staging,
-            lambda: spool_limits_of(self._config),
+            lambda: self._limits,
             lambda name: name in actions and actions[name].is_long,
             lambda user: user in self._rules.administrators,
             answered=self._metrics.answered,
@@ -324,6 +325,7 @@ class Daemon:
             kept = {key: getattr(self._config, key) for key in waiting}
             self._config = config.model_copy(update=kept)
             self._rules = rules_of(self._config)
+            self._limits = spool_limits_of(self._config)
             logs.configure(self._config.log_level)
             if self._began.is_set():
                 self._schedule.replace(self._jobs.planned())

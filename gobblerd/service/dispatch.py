@@ -4,6 +4,7 @@ This is the only place that turns exceptions into responses. A refusal is answer
 sentence; anything else is logged in full and answered 500 without internals.
 """
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -198,16 +199,23 @@ def _without_nulls(value: Any) -> Any:
 
 def unread_keys(model: type[BaseModel], document: Mapping[str, Any], base: str = "") -> Iterator[str]:
     """Yield the keys that no field reads, as paths such as `permissions.uploaders.0.untl`."""
+    known = _models_below(model)
     for key, value in document.items():
         path = f"{base}{key}"
-        if key not in model.model_fields:
+        if key not in known:
             yield path
             continue
-        below = _model_of(model.model_fields[key].annotation)
+        below = known[key]
         if below is not None:
             for place, each in enumerate(value) if isinstance(value, list) else [("", value)]:
                 if isinstance(each, dict):
                     yield from unread_keys(below, each, f"{path}.{place}." if place != "" else f"{path}.")
+
+
+@functools.cache
+def _models_below(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
+    """Return a model's fields, and for each the model of what is in it, if it is one."""
+    return {key: _model_of(field.annotation) for key, field in model.model_fields.items()}
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

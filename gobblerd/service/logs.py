@@ -27,6 +27,7 @@ LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_ENCODER = json.JSONEncoder(default=repr)
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _FOREIGN = ("asyncio", "aiohttp", "apscheduler", "watchdog")  # told to be quiet below warnings
 _INDENT = "    | "
@@ -90,7 +91,7 @@ def _machine() -> list[Processor]:
 def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     """Return the line; ASCII only, so that no line separator of any standard is left in it."""
     first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-    return f"<{_PRIORITIES.get(first['level'], 6)}>{json.dumps({**first, **event}, default=repr)}"
+    return f"<{_PRIORITIES.get(first['level'], 6)}>{_ENCODER.encode({**first, **event})}"
 
 
 def _readable() -> list[Processor]:

@@ -26,6 +26,7 @@ _SLOT_BYTES = 2048  # more than any name takes, with each byte of it escaped
 _STRUCK = b"\n"  # what a slot begins with that counts nothing
 _MOST_BYTES = 1 << 16
 ATTEMPTS_MAX = 3
+_ENCODER = json.JSONEncoder()
 
 
 class Attempts:
@@ -78,7 +79,7 @@ class Attempts:
         count = left["count"] if left is not None and _is_of(left, identity) else 0
         if count >= ATTEMPTS_MAX:
             return False
-        line = json.dumps({**_key(identity), "count": count + 1, "name": identity.name}).encode("ascii")
+        line = _ENCODER.encode({**_key(identity), "count": count + 1, "name": identity.name}).encode("ascii")
         try:
             with self._lock:
                 os.pwrite(self._begun, line + b"\n", self._slot(identity.name) * _SLOT_BYTES)

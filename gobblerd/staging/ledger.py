@@ -191,7 +191,8 @@ class Ledger:
         Those who wait are then told a 500, and the entry stays running: it is not executed again. `at`:
         the response is on disk already, since then, and is only recorded for another mtime.
         """
-        response = replace(response, identity=entry.identity)
+        if response.identity is not entry.identity:
+            response = replace(response, identity=entry.identity)
         try:
             self.files.write(response, recorded=recorded)
         except OSError:

@@ -22,6 +22,7 @@ from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened, read_all, 
 _log = structlog.get_logger()
 _TEMPORARY = ".new-"
 _MOST_BYTES = 1 << 30
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # an odd answer is an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def error_response(
 
 def response_bytes(response: Response) -> bytes:
     """Return the JSON of a response file, with "?" for the undecodable bytes of a file's name."""
-    text = json.dumps(response.document(), ensure_ascii=False, default=str)  # an odd answer is an answer
+    text = _ENCODER.encode(response.document())
     return msgspec.json.format(text.encode("utf-8", "replace"), indent=4)
 
 

@@ -27,6 +27,9 @@ def remove_tree(path: str) -> None:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
             return
+        with contextlib.suppress(OSError):  # as most of ours are: empty
+            os.rmdir(path)
+            return
         try:
             shutil.rmtree(path)
         except RecursionError:
