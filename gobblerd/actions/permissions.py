@@ -12,7 +12,7 @@ from gobblerd.domain.permissions import PermissionsChange, Uploader
 from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.places import Place
-from gobblerd.storage.files import sync_directory, write_file
+from gobblerd.storage.files import sync_directory
 
 
 def _check_time(text: str) -> str:
@@ -91,8 +91,7 @@ class SetPermissions(Spoofable):
         if asset.rights.asset_exists:
             asset.transaction.put(layout.in_place(asset.address, layout.PERMISSIONS), data)
         else:
-            disk = asset.transaction.disk
             directory = asset.stage_asset()
-            write_file(layout.join(directory, layout.PERMISSIONS), data, disk.durability, settle=disk.settle)
-            if disk.syncs_names:
+            asset.transaction.write_staged(layout.join(directory, layout.PERMISSIONS), data)
+            if asset.transaction.disk.syncs_names:
                 sync_directory(directory)

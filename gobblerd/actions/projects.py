@@ -14,7 +14,7 @@ from gobblerd.domain.permissions import Permissions
 from gobblerd.domain.times import year_of
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.registry import documents, layout
-from gobblerd.storage.files import DIRECTORY_MODE, Durability, exists, sync_tree, write_file
+from gobblerd.storage.files import DIRECTORY_MODE, exists, sync_directory
 
 # The registry's readers keep these numbers in 64 bits.
 Bytes = Annotated[int, Field(ge=0, lt=2**63)]
@@ -52,9 +52,9 @@ class CreateProject(Action):
                 layout.QUOTA: documents.quota_bytes(_default_quota(context)),
             }
             for name, data in contents.items():
-                write_file(layout.join(path, name), data, Durability.PROCESS)  # durable with the tree
-            if root.transaction.disk.is_durable:
-                sync_tree(path)
+                root.transaction.write_staged(layout.join(path, name), data)
+            if root.transaction.disk.syncs_names:
+                sync_directory(path)
             root.transaction.install(slot, str(place), fresh=True)
             return root.commit(Outcome())
 

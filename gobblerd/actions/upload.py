@@ -33,7 +33,7 @@ from gobblerd.registry.registry import absent
 from gobblerd.registry.source import Limits, Reader
 from gobblerd.registry.symlinks import Surroundings
 from gobblerd.registry.transaction import Transaction
-from gobblerd.storage.files import rename, sync_directory, write_file
+from gobblerd.storage.files import rename, sync_directory
 from gobblerd.storage.sync import TreeSync
 
 _TRIES = 10
@@ -197,10 +197,9 @@ class _Work:
         finish = finish_time(max(self._started, self._context.registry.clock.now()), before)
         user = self._context.caller.user
         summary = Summary(user, format_time(self._started), format_time(finish), on_probation)
-        disk = asset.transaction.disk
         path = layout.join(staged.path, layout.SUMMARY)
-        write_file(path, documents.summary_bytes(summary), disk.durability, settle=disk.settle)
-        if disk.syncs_names:
+        asset.transaction.write_staged(path, documents.summary_bytes(summary))
+        if asset.transaction.disk.syncs_names:
             sync_directory(staged.path)
 
     def _plan(self, asset: Place, staged: Staged, slot: str, right: UploadRight) -> None:
@@ -215,14 +214,13 @@ class _Work:
             asset.transaction.plan.consume = Consume(found.name, found.inode, listing)
 
     def _plan_asset(self, asset: Place, staged: Staged, right: UploadRight) -> None:
-        disk = asset.transaction.disk
         directory = asset.stage_asset()
         rename(staged.path, layout.join(directory, self._place.version))
         if right.makes_owner:
             owned = Permissions(owners=(self._context.caller.user,))
             path = layout.join(directory, layout.PERMISSIONS)
-            write_file(path, documents.permissions_bytes(owned), disk.durability, settle=disk.settle)
-        if disk.syncs_names:
+            asset.transaction.write_staged(path, documents.permissions_bytes(owned))
+        if asset.transaction.disk.syncs_names:
             sync_directory(directory)
 
 

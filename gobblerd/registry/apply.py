@@ -10,6 +10,7 @@ install before pointing, then usage, `..latest`, and the events last (spec/detai
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gobblerd.domain.names import Address
@@ -38,17 +39,20 @@ class Values:
     latest: dict[Address, Latest | None] = field(default_factory=dict)
 
 
-def apply(disk: Disk, record: Record, values: Values) -> None:
-    """Apply the record with known derived values and move it to `applied/`; OSError to be retried."""
-    derived = _Documents(disk, record)
+def apply(disk: Disk, record: Record, values: Values, prepared: "Documents") -> None:
+    """Apply the record with known derived values and move it to `applied/`; OSError to be retried.
+
+    `prepared` may hold what the record's own steps write.
+    """
     unpoints = any(step.kind == "remove" for step in record.steps)
     if unpoints:
-        derived.write_latest(values.latest)
-    _run(disk.root, record, derived)
-    derived.write_usage(_new_totals(disk.root, values))
-    if not unpoints:
-        derived.write_latest(values.latest)
-    _finish_applying(disk, record, derived)
+        prepared.write_latest(values.latest)
+    _run(disk.root, record, prepared)
+    totals, latest = _new_totals(disk.root, values), {} if unpoints else values.latest
+    prepared.prepare({**_usages(totals), **_latests(latest)})
+    prepared.write_usage(totals)
+    prepared.write_latest(latest)
+    _finish_applying(disk, record, prepared)
 
 
 def apply_again(disk: Disk, record: Record) -> None:
@@ -56,7 +60,7 @@ def apply_again(disk: Disk, record: Record) -> None:
 
     TakenError if the place of a new tree was taken meanwhile (by a Go service, which knows no transactions).
     """
-    derived = _Documents(disk, record)
+    derived = Documents(disk, record.id)
     metadata = Metadata(disk.root)
     assets = [Address(project, asset) for project, asset in record.latest]
     going = frozenset(_address(step.path) for step in record.steps if step.kind == "remove")
@@ -78,7 +82,19 @@ def _address(path: str) -> Address:
     return Address(*path.split("/")[:3])
 
 
-def _run(root: str, record: Record, documents: "_Documents") -> None:
+def _usages(totals: Mapping[str, int]) -> dict[str, bytes]:
+    return {layout.join(p, layout.USAGE): documents.usage_bytes(Usage(total)) for p, total in totals.items()}
+
+
+def _latests(latest: Mapping[Address, Latest | None]) -> dict[str, bytes]:
+    return {
+        layout.in_place(asset, layout.LATEST): documents.latest_bytes(value)
+        for asset, value in latest.items()
+        if value is not None
+    }
+
+
+def _run(root: str, record: Record, documents: "Documents") -> None:
     for step in record.steps:
         if step.kind == "write":
             documents.replace(step.path, step.content.encode("utf-8"))
@@ -99,7 +115,7 @@ def _install(slot: str, place: str, *, fresh: bool) -> None:
     rename(slot, place)
 
 
-def _finish_applying(disk: Disk, record: Record, documents: "_Documents") -> None:
+def _finish_applying(disk: Disk, record: Record, documents: "Documents") -> None:
     root = disk.root
     logs = layout.join(root, layout.LOGS)
     if record.events and not os.path.isdir(logs):
@@ -138,18 +154,42 @@ def sync_touched(root: str, record: Record) -> None:
             sync_directory(layout.join(root, path))
 
 
-class _Documents:
-    """Writer of single documents, by way of one temporary file of the transaction.
+class Documents:
+    """Writer of a transaction's single documents, by way of temporary files beside its record.
 
     Bytes are durable before they get their name, so that nothing is ever torn. The names need not be: until
-    they are, the record stays.
+    they are, the record stays. Paths are those in the registry.
     """
 
-    def __init__(self, disk: Disk, record: Record) -> None:
+    def __init__(self, disk: Disk, transaction: str) -> None:
         self._root = disk.root
         self._disk = disk
         self._preallocates = disk.flushes and not disk.is_durable
-        self._temporary = temporary_of(disk.root, record.id)
+        self._temporary = temporary_of(disk.root, transaction)
+        self._prepared: dict[str, tuple[str, bytes]] = {}  # path -> temporary file, bytes
+        self._number = 0
+
+    def prepare(self, contents: Mapping[str, bytes], beside: Sequence[int] = ()) -> None:
+        """Write documents that are to be put in place later; all become durable together, which costs little.
+
+        `beside` are descriptors whose bytes are to be durable too.
+        """
+        with contextlib.ExitStack() as stack:
+            fds = list(beside)
+            for path, data in contents.items():
+                self._number += 1
+                temporary = f"{self._temporary}{self._number}"
+                fds.append(self._written(temporary, data))
+                stack.callback(os.close, fds[-1])
+                self._prepared[path] = (temporary, data)
+            self._disk.settle_all(fds)
+
+    def discard(self) -> None:
+        """Remove what was prepared and not put in place, as far as that is possible."""
+        for temporary, _ in self._prepared.values():
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        self._prepared.clear()
 
     def add_event(self, step: Step) -> None:
         """Write an event under a number that is free, unless it is there already."""
@@ -157,36 +197,43 @@ class _Documents:
         while (found := _content(place)) is not None and found != data:  # another event has our number
             place = _renumbered(place)
         if found is None:
-            self._write(place, data)
+            self._put(step.path, data, place)
 
-    def write_usage(self, totals: dict[str, int]) -> None:
-        for project, total in totals.items():
-            self.replace(layout.join(project, layout.USAGE), documents.usage_bytes(Usage(total)))
+    def write_usage(self, totals: Mapping[str, int]) -> None:
+        """Write the usage of each project."""
+        for path, data in _usages(totals).items():
+            self.replace(path, data)
 
-    def write_latest(self, latest: dict[Address, Latest | None]) -> None:
-        for asset, value in latest.items():
-            path = layout.in_place(asset, layout.LATEST)
-            if value is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(layout.join(self._root, path))
-            else:
-                self.replace(path, documents.latest_bytes(value))
+    def write_latest(self, latest: Mapping[Address, Latest | None]) -> None:
+        """Write or remove the `..latest` of each asset."""
+        for path, data in _latests(latest).items():
+            self.replace(path, data)
+        for asset in (asset for asset, value in latest.items() if value is None):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(layout.join(self._root, layout.in_place(asset, layout.LATEST)))
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write or replace the document at a path of the registry."""
-        self._write(layout.join(self._root, path), data)
+        """Write or replace the document at a path."""
+        self._put(path, data, layout.join(self._root, path))
 
-    def _write(self, place: str, data: bytes) -> None:
-        fd = os.open(self._temporary, _REWRITE, FILE_MODE)
+    def _put(self, path: str, data: bytes, place: str) -> None:
+        if self._prepared.get(path, ("", b""))[1] != data:
+            self.prepare({path: data})
+        rename(self._prepared[path][0], place)
+        del self._prepared[path]
+
+    def _written(self, temporary: str, data: bytes) -> int:
+        """Write a temporary file, and return its descriptor."""
+        fd = os.open(temporary, _REWRITE, FILE_MODE)
         try:
             os.fchmod(fd, FILE_MODE)
             if self._preallocates:
                 os.posix_fallocate(fd, 0, len(data))
             write_all(fd, data)
-            self._disk.settle(fd)
-        finally:
+        except BaseException:
             os.close(fd)
-        rename(self._temporary, place)
+            raise
+        return fd
 
 
 def _content(path: str) -> bytes | None:

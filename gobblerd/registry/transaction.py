@@ -25,7 +25,7 @@ from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_seconds
 from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
-from gobblerd.registry.apply import TakenError, Values, apply, temporary_of
+from gobblerd.registry.apply import Documents, TakenError, Values, apply, temporary_of
 from gobblerd.registry.documents import encoded
 from gobblerd.registry.locks import Held
 from gobblerd.registry.record import Consume, Record, Step, record_bytes
@@ -35,6 +35,7 @@ from gobblerd.storage.sync import Disk
 TRANSACTIONS_MODE = 0o700
 _RECORD_MODE = 0o600
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNSETTLED_MOST = 64
 _INLINE_MOST = 1 << 15  # bytes of a document that the record itself carries
 
 
@@ -88,6 +89,7 @@ class Transaction:
         self.has_directory = False
         self._slots = 0
         self._record_fd = -1  # until it is durable
+        self._unsettled: list[int] = []  # descriptors of staged files that the commit makes durable
 
     # -- staging ---------------------------------------------------------------------------------------
 
@@ -109,8 +111,18 @@ class Transaction:
     def stage_file(self, data: bytes) -> str:
         """Stage a file's bytes; return its slot."""
         slot, path = self.new_slot()
-        write_file(path, data, self.disk.durability, settle=self.disk.settle)
+        self.write_staged(path, data)
         return slot
+
+    def write_staged(self, path: str, data: bytes) -> None:
+        """Create a small file in what is staged, mode 0644; the commit makes its bytes durable."""
+        write_file(path, data, self.disk.durability, settle=self._settle_later)
+
+    def _settle_later(self, fd: int) -> None:
+        if len(self._unsettled) >= _UNSETTLED_MOST:
+            self.disk.settle_all(self._unsettled)
+            self._close_unsettled()
+        self._unsettled.append(os.dup(fd))
 
     def install(self, slot: str, path: str, *, fresh: bool = False) -> None:
         """Plan to move a slot to `path`; with `fresh`, nothing may be there (checked under the lock)."""
@@ -158,15 +170,18 @@ class Transaction:
         To be followed by `endure` when the locks are released.
         """
         record = self.record = self._record(outcome, held)
+        documents = Documents(self.disk, self.id)
         try:
-            self._write_record(record)
+            self._write_record(record, documents)
             for project in self.plan.values.usage_changes:
                 usage_lock(project)
-            apply(self.disk, record, self.plan.values)
+            apply(self.disk, record, self.plan.values, documents)
         except (OSError, GobblerdError, TakenError) as error:  # Stopped among them: the commit stands
             if self.state == "staging":
                 raise
             raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
+        finally:
+            documents.discard()
         self.state = "applied"
         return outcome
 
@@ -182,17 +197,22 @@ class Transaction:
                 sync(self._record_fd)  # with its name and all before it: one journal, in order
         except OSError as error:  # not to be tried again: the kernel reports a lost write once
             self.state = "left"
-            raise UnfinishedError("committed, not finished: {error}", error=str(error)) from error
+            raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
         self.state = "durable"
         self.origin.applied.append(self)
 
     def close(self) -> None:
-        """Let go of the record's descriptor."""
+        """Let go of what is open."""
+        self._close_unsettled()
         if self._record_fd >= 0:
             os.close(self._record_fd)
             self._record_fd = -1
 
-    def _write_record(self, record: Record) -> None:
+    def _close_unsettled(self) -> None:
+        while self._unsettled:
+            os.close(self._unsettled.pop())
+
+    def _write_record(self, record: Record, documents: Documents) -> None:
         """Write the record and rename it to where it counts; make that durable unless `endure` can.
 
         One journal in order does it all by one sync; elsewhere each directory needs its own.
@@ -203,10 +223,11 @@ class Transaction:
         self._record_fd = fd = self._create_record()
         try:
             write_all(fd, record_bytes(record))
-            self.disk.settle(fd)
+            documents.prepare(_documents_of(record), beside=[*self._unsettled, fd])
             rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
             self.state = "committed"
         finally:
+            self._close_unsettled()
             if self.state == "staging" or not (self.disk.is_durable and self.disk.ordered):
                 self.close()
             if self.state == "staging":
@@ -256,6 +277,11 @@ def _trouble(error: Exception) -> Plain:
 
 def _plain(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if document is None else dict(document)
+
+
+def _documents_of(record: Record) -> dict[str, bytes]:
+    steps = (step for step in (*record.steps, *record.events) if step.kind == "write")
+    return {step.path: step.content.encode("utf-8") for step in steps}
 
 
 def event_path(now: int) -> str:

@@ -19,6 +19,7 @@ FILE_MODE = 0o644
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOGETHER = 64  # files that are open at a time to be settled
 _ALL_BYTES = 1 << 62
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _WRITE, _WRITE_AND_WAIT = 2, 7  # sync_file_range(2): WRITE; WAIT_BEFORE | WRITE | WAIT_AFTER
@@ -67,18 +68,28 @@ def sync(fd: int) -> None:
         os.fsync(fd)
 
 
-def write_back(fd: int) -> None:
-    """Have a file's bytes on the device, but not yet what leads to them.
+def sync_all(fds: Sequence[int]) -> None:
+    """Make what was written by several descriptors durable."""
+    for fd in fds:
+        sync(fd)
+
+
+def write_back(fds: Sequence[int]) -> None:
+    """Have the bytes of files on the device, but not yet what leads to them; all at once.
 
     Where a filesystem has one journal in order, any later sync of any file makes that durable too: this is
     the first half of fsync, which is shared then. Others may have our turn meanwhile.
     """
     with stepped_aside():
-        error = _sync_range(fd, 0, 0, _WRITE_AND_WAIT)
-    if error in _NO_RANGES:
-        sync(fd)
-    elif error:
-        raise OSError(error, os.strerror(error))
+        if len(fds) > 1:
+            for fd in fds:
+                _sync_range(fd, 0, 0, _WRITE)
+        errors = [_sync_range(fd, 0, 0, _WRITE_AND_WAIT) for fd in fds]
+    for fd, error in zip(fds, errors, strict=True):
+        if error in _NO_RANGES:
+            sync(fd)
+        elif error:
+            raise OSError(error, os.strerror(error))
 
 
 def begin_write_back(fd: int, start: int, size: int) -> None:
@@ -98,6 +109,7 @@ def _sync_range(fd: int, start: int, size: int, flags: int) -> int:
 
 
 Settle = Callable[[int], None]  # makes what was written by a descriptor durable: `sync`, or `Disk.settle`
+SettleAll = Callable[[Sequence[int]], None]  # the same for several: `sync_all`, or `Disk.settle_all`
 
 
 def write_file(
@@ -154,23 +166,20 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def sync_tree(path: str, *, settle: Settle = sync, names: bool = True) -> None:
+def sync_tree(path: str, *, settle: SettleAll = sync_all, names: bool = True) -> None:
     """Make every regular file below `path` durable, and with `names` every directory, itself included."""
     for _, _, files, fd in os.fwalk(path, follow_symlinks=False):
-        for name in files:
-            _sync_entry(name, fd, settle)
+        there = [name for name in files if _is_file(name, fd)]
+        for start in range(0, len(there), _TOGETHER):
+            with contextlib.ExitStack() as stack:
+                some = there[start : start + _TOGETHER]
+                settle([stack.enter_context(opened(name, READ_FILE, dir_fd=fd)) for name in some])
         if names:
             sync(fd)
 
 
-def _sync_entry(name: str, dir_fd: int, settle: Settle) -> None:
-    if not stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
-        return
-    fd = os.open(name, READ_FILE, dir_fd=dir_fd)
-    try:
-        settle(fd)
-    finally:
-        os.close(fd)
+def _is_file(name: str, dir_fd: int) -> bool:
+    return stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
 def exists(path: str) -> bool:

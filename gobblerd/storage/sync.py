@@ -7,10 +7,11 @@ with Linux 5.8 or later (syncfs(2), "VERSIONS"), through a descriptor that was o
 
 import ctypes
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from gobblerd.storage.files import Durability, sync, sync_tree, write_back
+from gobblerd.storage.files import Durability, sync_all, sync_tree, write_back
 from gobblerd.storage.turn import stepped_aside
 
 MANY_FILES = 32
@@ -77,8 +78,12 @@ class Disk:
 
         And no later than whatever is synced next, where one journal is in order.
         """
-        if self.is_durable:
-            (write_back if self.ordered else sync)(fd)
+        self.settle_all([fd])
+
+    def settle_all(self, fds: Sequence[int]) -> None:
+        """Do that for several files at once, which costs little more than for one; OSError."""
+        if self.is_durable and fds:
+            (write_back if self.ordered else sync_all)(fds)
 
 
 class TreeSync:
@@ -107,7 +112,7 @@ class TreeSync:
         if not self._disk.is_durable:
             return
         if self._fd < 0 or files < MANY_FILES:
-            sync_tree(self._tree, settle=self._disk.settle, names=not self._disk.ordered)
+            sync_tree(self._tree, settle=self._disk.settle_all, names=not self._disk.ordered)
             return
         _syncfs(self._fd, self._tree)
 

@@ -167,17 +167,18 @@ def test_bytes_are_written_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with opened(str(tmp_path / "f"), os.O_WRONLY | os.O_CREAT) as fd:
         os.write(fd, b"1")
         begin_write_back(fd, 0, 1)
-        write_back(fd)
+        write_back([fd])
+        write_back([fd, fd])
     with pytest.raises(OSError, match="Bad file descriptor"):
         begin_write_back(-1, 0, 1)
     synced: list[int] = []
     monkeypatch.setattr(files, "sync", synced.append)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        write_back(-1)
+        write_back([-1])
     reading, writing = os.pipe()  # has no ranges either: ESPIPE
-    write_back(writing)
-    assert synced == [writing]
+    write_back([writing, writing])
+    assert synced == [writing, writing]
     begin_write_back(writing, 0, 1)  # a hint that a pipe cannot take
-    assert synced == [writing]
+    assert synced == [writing, writing]
     os.close(reading)
     os.close(writing)

@@ -132,7 +132,7 @@ def test_what_is_known_of_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ("durability", "ordered", "how"),
     [
         (Durability.FULL, True, ["write_back"]),
-        (Durability.FULL, False, ["sync"]),
+        (Durability.FULL, False, ["sync_all"]),
         (Durability.PROCESS, True, []),
         (Durability.PROCESS, False, []),
     ],
@@ -142,9 +142,12 @@ def test_settling(
 ) -> None:
     """One journal in order makes the rest durable with what is synced next; elsewhere each file is synced."""
     done: list[str] = []
-    for name in ("sync", "write_back"):
+    for name in ("sync_all", "write_back"):
         monkeypatch.setattr(sync, name, lambda _, name=name: done.append(name))
     disk = Disk(str(tmp_path), durability, ordered=ordered, syncs_whole=False)
     disk.settle(3)
     assert done == how
+    disk.settle_all([])
+    disk.settle_all([3, 4])
+    assert done == how * 2
     assert disk.syncs_names is (durability is Durability.FULL and not ordered)
