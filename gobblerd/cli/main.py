@@ -4,6 +4,7 @@ Imports click only: each subcommand's module, and what it needs, is imported whe
 """
 
 import importlib
+import os
 from collections.abc import Mapping
 
 import click
@@ -55,6 +56,8 @@ def command() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    # To look for plugins, pydantic reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     command(prog_name="gobblerd")
 
 
