@@ -1,8 +1,9 @@
 """`python -m benchmarks.growth`: what grows with the registry, and what does not.
 
 Two series: a registry of more and more projects, and one version with more and more files; at size 16 each
-has 1,000,000 manifest entries. Start and a small upload must cost the same at every size. Memory is that of
-the process tree (sum of PSS): the peak during an operation, and what is left a little later.
+has 1,000,000 manifest entries. Start and a small upload must cost the same at every size. A scrub pass reads
+everything once, as the nightly ones do by parts. Memory is that of the process tree (sum of PSS): the peak
+during an operation, and what is left a little later.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.asking import require
+from benchmarks.asking import WrongAnswer, require
 from benchmarks.data import write_files
 from benchmarks.grown import Shape, many_projects, one_manifest, write_grown
 from benchmarks.machine import described
@@ -29,6 +30,11 @@ _OURS = [sys.executable, "-m", "gobblerd"]
 _SMALL_UPLOADS = 9
 _STARTS = 3
 _SETTLED_AFTER = 2.0  # seconds until memory counts as what is left
+_SCRUB = shlex.split(  # everything in one run, as fast as it goes, soon after the start
+    "--schedule-scrub 2 --schedule-jitter 0 --scrub-bytes-per-run 1000000000000 --scrub-bytes-per-second 0"
+)
+_SCRUBBED_WITHIN = 3600.0  # seconds
+_LOOK_EVERY = 0.5  # seconds
 SERIES: Mapping[str, Callable[[float], Shape]] = {"projects": many_projects, "one manifest": one_manifest}
 
 Figure = dict[str, float]  # seconds, peak_mib, left_mib
@@ -88,6 +94,7 @@ def _all_figures(run: Run, shape: Shape, options: argparse.Namespace) -> dict[st
     note("list", lambda: _list(run, shape))
     note("reroute", lambda: _reroute(run))
     run.server.stop()
+    figures["scrub pass"] = _scrubbed(options.scrub, run, shape)
     seconds, peak = _audited(options.audit, run.server.registry)
     figures["audit"] = {"seconds": seconds, "peak_mib": peak / MIB}
     say(f"  audit: {seconds:.4g} s, peak {peak / MIB:.0f} MiB")
@@ -142,6 +149,36 @@ def _reroute(run: Run) -> float:
     return time.perf_counter() - began
 
 
+def _scrubbed(command: ServerCommand, run: Run, shape: Shape) -> Figure:
+    """Have a server read everything again in one scheduled scrub; the seconds are its own."""
+    server = Server(command, run.server.staging, run.server.registry, f"{run.server.registry}.scrub-log")
+    try:
+        server.start()
+        with PeakMemory(server.pid) as peak:
+            last = _last_scrub(server)
+        server.stop()
+    finally:
+        server.stop()
+    numbers = last["numbers"]
+    require(numbers["faults"] + numbers["unchecked"], 0, "faults, and places that were not scrubbed")
+    require(numbers["places"] >= shape.projects * shape.versions, True, "every version scrubbed")
+    say(f"  scrub pass: {last['seconds']:.4g} s, peak {peak.bytes / MIB:.0f} MiB")
+    return {"seconds": last["seconds"], "peak_mib": peak.bytes / MIB}
+
+
+def _last_scrub(server: Server) -> dict[str, Any]:
+    """Wait until a scrub is done, and return what the server's status says of it."""
+    began = time.monotonic()
+    while time.monotonic() - began < _SCRUBBED_WITHIN:
+        time.sleep(_LOOK_EVERY)
+        with open(os.path.join(server.staging, "responses", ".status.json"), encoding="ascii") as file:
+            jobs = {job["name"]: job["last"] for job in json.load(file)["schedules"]}
+        if (last := jobs["scrub"]) is not None and (last["success"] or last["outcome"] == "failed"):
+            require(last["outcome"] == "failed", False, f"the scrub failed ({last['reason']})")
+            return dict(last)
+    raise WrongAnswer("no scrub was done")
+
+
 def _audited(command: Sequence[str], registry: str) -> tuple[float, int]:
     """Have everything in the registry checked; return the seconds and the peak memory."""
     began = time.perf_counter()
@@ -189,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[*_OURS, "audit"],
         metavar="COMMAND",
         help="gobblerd audit, that is",
+    )
+    add(
+        "--scrub",
+        type=ServerCommand.parse,
+        default=ServerCommand("gobblerd", (*_OURS, "serve", *_SCRUB)),
+        metavar="COMMAND",
+        help="gobblerd serve with a schedule by which everything is scrubbed at once",
     )
     add("--scratch", default=".", metavar="DIRECTORY", help="where the image of the filesystem is made")
     add("--no-mount", action="store_true", help="measure on the filesystem of --scratch itself")

@@ -191,7 +191,8 @@ def test_growth_is_measured_at_each_size_with_right_answers(tmp_path: Path) -> N
     assert [point["entries"] for point in series["projects"]] == [1000, 1000]  # one project at the least
     assert [point["entries"] for point in series["one manifest"]] == [125, 250]
     for point in (*series["projects"], *series["one manifest"]):
-        assert list(point["figures"]) == ["start", "small upload", "refresh", "list", "reroute", "audit"]
+        operations = ["start", "small upload", "refresh", "list", "reroute", "scrub pass", "audit"]
+        assert list(point["figures"]) == operations
         assert all(figure["seconds"] > 0 and figure["peak_mib"] > 0 for figure in point["figures"].values())
     assert "| small upload |" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["growth.json"]
