@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gobblerd.registry.source import Stamp
+from gobblerd.storage.batches import unlink_files
 from gobblerd.storage.files import READ_DIRECTORY, opened
 
 _LISTING = msgspec.json.Decoder(dict[str, Stamp])
@@ -42,11 +43,4 @@ def consume(source_fd: int, stored: Mapping[str, Stamp]) -> None:
             fd = source_fd
             for part in directory.split("/") if directory else ():
                 fd = stack.enter_context(opened(part, READ_DIRECTORY, dir_fd=fd))
-            for path in paths:
-                _consume_one(posixpath.basename(path), stored[path], fd)
-
-
-def _consume_one(name: str, stamp: Stamp, dir_fd: int) -> None:
-    with contextlib.suppress(OSError):
-        if Stamp.of(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)) == stamp:
-            os.unlink(name, dir_fd=dir_fd)
+            unlink_files(fd, [(posixpath.basename(path), stored[path].raw) for path in paths])

@@ -10,8 +10,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+import msgspec
 import xxhash
 
 from gobblerd.registry.source import Stamp, changed
@@ -25,8 +25,7 @@ READ_LINKED = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True, gc=False):
     """A file's size, MD5 and xxh3-128, both in lower-case hex, and its stamp when it was read."""
 
     size: int

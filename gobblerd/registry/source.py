@@ -17,15 +17,17 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gobblerd.domain.errors import Exceeded, Forbidden, Wrong
 from gobblerd.domain.names import is_internal
+from gobblerd.storage.batches import Name, RawStamp, read_directory
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE
 
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _OWNING_GROUP, _NAMED_GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
 _READ, _SEARCH = 4, 1
-_LOOK_EVERY = 1000  # names after which a survey looks whether it holds too much already
 
 # What opening, reading or judging a name gives when it is not (any more) what it was listed as; EAGAIN: its
 # owner holds a lease on it, as writers on file servers do.
@@ -53,8 +55,7 @@ class Limits:
     path: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What tells whether a file is still the one that was read."""
 
     inode: int
@@ -66,6 +67,11 @@ class Stamp:
     def of(cls, status: os.stat_result) -> "Stamp":
         """Take the stamp from a stat result."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def raw(self) -> RawStamp:
+        """The same as a plain tuple."""
+        return self.inode, self.size, self.mtime_ns, self.ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +118,7 @@ def _acl_of(fd: int) -> list[tuple[int, int, int]] | None:
     return list(_ACL_ENTRY.iter_unpack(value[4:]))
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(msgspec.Struct, frozen=True, gc=False):
     """A regular file of the source as the survey saw it."""
 
     path: str
@@ -210,36 +215,45 @@ class _Walk:
         before = len(self.found.directories)
         prefix = f"{directory}/" if directory else ""
         holds = 0
-        with self._source.opened_directory(directory) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                if is_internal(entry.name) or (self._ignore_dot and entry.name.startswith(".")):
-                    continue
-                holds += 1
-                path = prefix + entry.name
-                _check_path(path, self._limits)
-                self._take(entry, path, fd)
-                if holds % _LOOK_EVERY == 0:
-                    _check_amount(self.found, self._limits)
-        _check_amount(self.found, self._limits)
+        with self._source.opened_directory(directory) as fd:
+            for names in self._listed(fd, prefix):
+                for name, mode, stamp in names:
+                    if name[0] == "." and (self._ignore_dot or is_internal(name)):
+                        continue
+                    holds += 1
+                    path = prefix + name
+                    _check_path(path, self._limits)
+                    if stat.S_ISREG(mode):
+                        self.found.files.append(SourceFile(path, stamp[1]))
+                        self.found.size += stamp[1]
+                    else:
+                        self._take_other(name, mode, path, fd)
+                _check_amount(self.found, self._limits)
         if directory and not holds:
             self.found.empty.append(directory)
         return self.found.directories[before:]
 
-    def _take(self, entry: "os.DirEntry[str]", path: str, fd: int) -> None:
-        """Add one entry to the survey."""
+    def _listed(self, fd: int, prefix: str) -> Iterator[list[Name]]:
+        """List a directory, a part at a time; what went meanwhile is told by its path."""
         try:
-            if entry.is_file(follow_symlinks=False):
-                size = entry.stat(follow_symlinks=False).st_size
-                self.found.files.append(SourceFile(path, size))
-                self.found.size += size
-            elif entry.is_dir(follow_symlinks=False):
-                self.found.directories.append(path)
-            elif entry.is_symlink():
-                self.found.symlinks.append((path, _text(os.readlink(entry.name, dir_fd=fd), path)))
-            else:
-                raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
+            yield from read_directory(fd)
         except OSError as error:
-            raise _unopened(path, error) from error
+            if not isinstance(error.filename, str):
+                raise
+            raise _unopened(prefix + error.filename, error) from error
+
+    def _take_other(self, name: str, mode: int, path: str, fd: int) -> None:
+        """Add to the survey what is no regular file."""
+        if stat.S_ISDIR(mode):
+            self.found.directories.append(path)
+        elif stat.S_ISLNK(mode):
+            try:
+                text = os.readlink(name, dir_fd=fd)
+            except OSError as error:
+                raise _unopened(path, error) from error
+            self.found.symlinks.append((path, _text(text, path)))
+        else:
+            raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
 
 
 def require_readable(fd: int, path: str, reader: Reader) -> None:

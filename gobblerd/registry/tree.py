@@ -5,6 +5,7 @@ stops the walk: what cannot be read, or cannot be in a version, is listed as suc
 """
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from gobblerd.registry.crew import Desk
 from gobblerd.registry.engine import digest_batch, work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, HERE
+from gobblerd.storage.batches import ANYBODY, HERE, read_directory
 from gobblerd.storage.files import READ_FILE, opened
 
 FILE = "a regular file"
@@ -26,6 +27,7 @@ SYMLINK = "a symbolic link"
 EMPTY = "an empty directory"
 DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_STAMP = Stamp(0, 0, 0, 0)
 
 
@@ -76,15 +78,19 @@ def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     """Take what lies directly in a directory; return its subdirectories."""
     below: list[str] = []
     holds = False
+    prefix = f"{directory}/" if directory else ""
     try:
-        with os.scandir(layout.join(root, directory)) as entries:
-            for entry in entries:
-                path = layout.join(directory, entry.name)
-                if not is_internal(entry.name):
-                    holds = True
-                    _take(tree, entry, path, below)
-                elif entry.name == layout.LINKS:
-                    tree.links[directory] = Stamp.of(entry.stat(follow_symlinks=False))
+        with opened(layout.join(root, directory), _LIST) as fd:
+            for name, mode, stamp in itertools.chain.from_iterable(read_directory(fd)):
+                if is_internal(name):
+                    if name == layout.LINKS:
+                        tree.links[directory] = Stamp(*stamp)
+                    continue
+                holds = True
+                if stat.S_ISREG(mode) and _is_utf8(name):
+                    tree.files[prefix + name] = Stamp(*stamp) if tree.stamped else _NO_STAMP
+                else:
+                    _take_other(tree, name, mode, prefix + name, below, fd)
     except OSError as error:
         tree.unreadable[directory] = error.strerror or "cannot be read"
         return []
@@ -93,20 +99,24 @@ def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     return below
 
 
-def _take(tree: Tree, entry: "os.DirEntry[str]", path: str, below: list[str]) -> None:
+def _is_utf8(name: str) -> bool:
+    if name.isascii():
+        return True
     try:
-        entry.name.encode("utf-8")
+        name.encode("utf-8")
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], fd: int) -> None:
+    if not _is_utf8(name):
         tree.others[path] = "a name that is not valid UTF-8"
-        return
-    status = entry.stat(follow_symlinks=False)
-    if stat.S_ISREG(status.st_mode):
-        tree.files[path] = Stamp.of(status) if tree.stamped else _NO_STAMP
-    elif stat.S_ISDIR(status.st_mode):
+    elif stat.S_ISDIR(mode):
         tree.directories.add(path)
         below.append(path)
-    elif stat.S_ISLNK(status.st_mode):
-        tree.symlinks[path] = os.readlink(entry.path)
+    elif stat.S_ISLNK(mode):
+        tree.symlinks[path] = os.readlink(name, dir_fd=fd)
     else:
         tree.others[path] = "a FIFO, socket or device"
 

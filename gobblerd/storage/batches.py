@@ -1,22 +1,26 @@
-"""Reading and writing many small files in one go, relative to held descriptors.
+"""Reading, writing, listing and unlinking many files in one go, relative to held descriptors.
 
 With the C extension a batch costs one call without the GIL, so that two threads keep two cores busy; without
 it the same system calls are made from here. Only the ordinary case is handled: whatever is not as expected
 comes back as None, for the caller to judge the slow way.
 """
 
+import contextlib
+import itertools
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gobblerd.storage import native
 from gobblerd.storage.files import FILE_MODE, write_all
 
 Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
+Name = tuple[str, int, RawStamp]  # name, mode
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
+_NAMES = 1000  # that are listed at a time
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -97,3 +101,34 @@ def write_new(name: str, data: bytes | memoryview, dir_fd: int) -> None:
 def create(name: str, dir_fd: int) -> int:
     """Open a new file for writing; FileExistsError if anything is there, a link included."""
     return os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
+
+
+def read_directory(fd: int) -> Iterator[list[Name]]:
+    """Yield the names in an opened directory, some thousand at a time, each judged without following links.
+
+    OSError where it cannot be listed; where one name is to blame (it went meanwhile), that is its `filename`.
+    """
+    if native.NATIVE is None:
+        with os.scandir(fd) as entries:
+            while names := [_name(entry) for entry in itertools.islice(entries, _NAMES)]:
+                yield names
+        return
+    os.lseek(fd, 0, os.SEEK_SET)
+    while names := native.NATIVE.read_directory(fd):
+        yield names
+
+
+def _name(entry: "os.DirEntry[str]") -> Name:
+    status = entry.stat(follow_symlinks=False)
+    return entry.name, status.st_mode, _raw(status)
+
+
+def unlink_files(dir_fd: int, files: Sequence[tuple[str, RawStamp]]) -> None:
+    """Unlink each file of a directory that still has its stamp; failing is no error."""
+    if native.NATIVE is not None:
+        native.NATIVE.unlink_files(dir_fd, files)
+        return
+    for name, stamp in files:
+        with contextlib.suppress(OSError):
+            if _raw(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)) == stamp:
+                os.unlink(name, dir_fd=dir_fd)

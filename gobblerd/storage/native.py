@@ -15,7 +15,8 @@ def _loaded() -> ModuleType | None:
         from gobblerd.storage import _native  # noqa: PLC0415 - optional, so not at the top
     except ImportError:
         return None
-    return _native if agrees(_native) else None
+    is_old = not hasattr(_native, "unlink_files")  # built from sources of before, in a checkout
+    return _native if not is_old and agrees(_native) else None
 
 
 def agrees(native: ModuleType) -> bool:

@@ -1,5 +1,6 @@
 """Batches of small files: only the ordinary is read, only what is new is written, whichever way."""
 
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -7,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from gobblerd.storage.batches import ANYBODY, HERE, Piece, read_files, write_files
-from gobblerd.storage.files import READ_FILE
+from gobblerd.storage.batches import (
+    ANYBODY,
+    HERE,
+    Piece,
+    read_directory,
+    read_files,
+    unlink_files,
+    write_files,
+)
+from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened
 
 
 @pytest.fixture
@@ -116,3 +125,61 @@ def test_a_byte_for_each_file(either: str, top: int) -> None:
     for wanted in (b"", b"\1\1"):
         with pytest.raises(ValueError, match=r"."):
             write_files([(top, "a", 1)], wanted, b"x")
+
+
+def listed(path: Path) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
+    """List a directory by what is tested."""
+    with opened(str(path), READ_DIRECTORY) as fd:
+        names = list(itertools.chain.from_iterable(read_directory(fd)))
+        assert list(itertools.chain.from_iterable(read_directory(fd))) == names  # from the beginning again
+    assert len({name for name, _, _ in names}) == len(names)
+    return {name: (mode, stamp) for name, mode, stamp in names}
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_a_directory_is_listed_with_what_its_names_are(either: str, tmp_path: Path, count: int) -> None:
+    """All names, however many, also those that are not UTF-8; links are not followed."""
+    for index in range(count):
+        (tmp_path / f"a-name-of-some-length-{index}").touch()
+    if count:
+        (tmp_path / "d").mkdir()
+        (tmp_path / "link").symlink_to("nowhere")
+        (tmp_path / "..internal").write_bytes(b"123")
+        os.mkfifo(tmp_path / "fifo")
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")).touch()
+    expected = {}
+    for name in os.listdir(tmp_path):
+        status = os.lstat(tmp_path / name)
+        expected[name] = (
+            status.st_mode,
+            (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        )
+    assert listed(tmp_path) == expected
+
+
+def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
+    """A file, a closed descriptor, a directory that went: never an empty list in place of an error."""
+    (tmp_path / "f").touch()
+    with opened(str(tmp_path / "f"), READ_FILE) as fd, pytest.raises(NotADirectoryError) as raised:
+        list(read_directory(fd))
+    assert not isinstance(raised.value.filename, str)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(read_directory(fd))
+
+
+def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, top: int) -> None:
+    """What changed, went, or became something else stays, and stops nothing."""
+    stamps = {}
+    for name in ("same", "changed", "gone", "replaced", "ü\n", "directory"):
+        (tmp_path / name).write_bytes(b"12345")
+        stamps[name] = stamp(tmp_path / name)
+    (tmp_path / "changed").write_bytes(b"54321")
+    (tmp_path / "gone").unlink()
+    (tmp_path / "replaced").rename(tmp_path / "kept")
+    (tmp_path / "replaced").write_bytes(b"12345")
+    (tmp_path / "directory").unlink()
+    (tmp_path / "directory").mkdir()
+    unlink_files(top, list(stamps.items()))
+    assert {path.name for path in tmp_path.iterdir()} == {"changed", "replaced", "kept", "directory"}
+    unlink_files(top, [])
+    unlink_files(9999, list(stamps.items()))
