@@ -21,6 +21,7 @@ from gobblerd.domain.names import Address
 from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import Digest, Tick
+from gobblerd.registry.fast_sums import FastSums, compact
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
 from gobblerd.registry.targets import Targets
@@ -106,12 +107,16 @@ class _VersionCheck:
         self._tick = tick
         self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
         self._problems: list[Problem] = []
+        self._fast: FastSums = {}
 
     def run(self) -> list[Problem]:
         """Check everything."""
         self._check_summary()
-        manifest, unreadable = self._manifest()  # before the tree: reading it takes more memory than it keeps
-        tree = self._take_tree()
+        # The documents come first: reading them takes more memory than they keep, and there may be a million
+        # files. Sizes are the manifest's for now, so that a tree of names is enough.
+        self._fast = self._fast_sums()
+        manifest, unreadable = self._manifest()
+        tree = take_tree(self._root, stamped=False)
         for directory, error in tree.unreadable.items():
             self._add(directory, Flaw.UNREADABLE, "a directory that can be read", error)
         if manifest is not None:
@@ -156,8 +161,8 @@ class _VersionCheck:
         except ValueError:
             self._add(layout.SUMMARY, Flaw.SUMMARY, "a time in upload_start", quoted(summary.upload_start))
 
-    def _take_tree(self) -> Tree:
-        return take_tree(self._root)
+    def _fast_sums(self) -> FastSums:
+        return compact(self._metadata.checksums(self._version))
 
     def _manifest(self) -> tuple[dict[str, Entry] | None, Mapping[str, str]]:
         """Return as much of the manifest as can be read, and what cannot; None, with a problem, if all."""
@@ -174,15 +179,18 @@ class _VersionCheck:
         return manifest, unreadable
 
     def _check_extra(self, tree: Tree, manifest: Mapping[str, Entry], unreadable: Mapping[str, str]) -> None:
-        for path in tree.paths():
-            if path not in manifest and path not in unreadable:
+        for path in (path for path in tree.paths() if path not in manifest):
+            if path not in unreadable:
                 kind = Flaw.EXTRA_DIRECTORY if path in tree.empty else Flaw.EXTRA
                 self._add(path, kind, NOTHING, tree.what(path))
 
     # -- files -----------------------------------------------------------------------------------------
 
     def _check_types(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
+        files = tree.files
         for path, entry in manifest.items():
+            if entry.md5sum and entry.link is None and path in files:  # as nearly all are
+                continue
             found = tree.what(path)
             plain = EMPTY if entry.is_directory else FILE
             expected = plain if entry.link is None else SYMLINK
@@ -196,14 +204,18 @@ class _VersionCheck:
                 self._check_symlink(path, tree.symlinks[path], entry.link)
 
     def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
-        fast = self._metadata.checksums(self._version)
         plain = [
             path
-            for path in sorted(tree.files)
-            if (entry := manifest.get(path)) and entry.link is None and not entry.is_directory
+            for path, entry in manifest.items()
+            if entry.link is None and not entry.is_directory and path in tree.files
         ]
-        for path, digest in digest_files(self._root, FilesOf(tree, plain), self._tick):
-            self._compare(path, digest, manifest[path], fast.get(path))
+        plain.sort()
+        tree.files.clear()  # their names were needed until here
+        files = FilesOf(plain, lambda path: max(0, manifest[path].size))
+        for path, digest in digest_files(self._root, files, self._tick):
+            entry, fast = manifest[path], self._fast.get(path)
+            if not _agrees(digest, entry, fast):
+                self._compare(path, digest, entry, fast)
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
         for flaw, expected, found in differences(digest, entry, fast):
@@ -303,6 +315,16 @@ class _VersionCheck:
             size, md5sum = f"{what} with {entry.size} bytes", f"MD5 {entry.md5sum or 'none'}"
             found = f"{target.size} bytes and MD5 {target.md5sum or 'none'} in its manifest"
             self._add(path, Flaw.TARGET, f"{size} and {md5sum}", found)
+
+
+def _agrees(digest: Digest | str, entry: Entry, fast: str | None) -> bool:
+    """Tell whether there are no `differences`."""
+    return (
+        not isinstance(digest, str)
+        and digest.size == entry.size
+        and digest.md5sum == entry.md5sum
+        and (fast is None or digest.xxh128 == fast)
+    )
 
 
 def differences(

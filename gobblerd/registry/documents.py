@@ -74,12 +74,22 @@ class _Nothing(msgspec.Struct, gc=False):
 
 
 class _Entry(msgspec.Struct):
+    """A manifest entry with null where there is no value."""
+
     size: int | None = None
     md5sum: str | None = None
     link: Link | None = None
 
 
-_MANIFEST = msgspec.json.Decoder(dict[str, _Entry])
+class _File(msgspec.Struct, gc=False):
+    """A manifest entry without a link, to be written."""
+
+    size: int
+    md5sum: str
+
+
+_MANIFEST = msgspec.json.Decoder(dict[str, Entry])
+_LENIENT_MANIFEST = msgspec.json.Decoder(dict[str, _Entry])
 _SIZES = msgspec.json.Decoder(dict[str, _Size])
 _LEAN = msgspec.json.Decoder(dict[str, _Lean])
 _PATHS = msgspec.json.Decoder(dict[str, _Nothing])
@@ -94,7 +104,10 @@ _QUOTA = msgspec.json.Decoder(Quota)
 
 def read_manifest(data: bytes) -> dict[str, Entry]:
     """Parse a `..manifest`; Unreadable if it is none."""
-    found: dict[str, Any] = cast("dict[str, Any]", _decoded(_MANIFEST, data))
+    try:
+        return _MANIFEST.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a null somewhere, or it is none
+        found: dict[str, Any] = cast("dict[str, Any]", _decoded(_LENIENT_MANIFEST, data))
     for path, entry in found.items():  # in place: there may be a million
         found[path] = Entry(entry.size or 0, entry.md5sum or "", entry.link)
     return found
@@ -187,11 +200,10 @@ def _link_document(link: Link) -> dict[str, Any]:
     return document
 
 
-def _entry_document(entry: Entry) -> dict[str, Any]:
-    document: dict[str, Any] = {"size": entry.size, "md5sum": entry.md5sum}
-    if entry.link is not None:
-        document["link"] = _link_document(entry.link)
-    return document
+def _entry_document(entry: Entry) -> Any:
+    if entry.link is None:
+        return _File(entry.size, entry.md5sum)
+    return {"size": entry.size, "md5sum": entry.md5sum, "link": _link_document(entry.link)}
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

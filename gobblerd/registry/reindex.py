@@ -132,7 +132,7 @@ class Reindex:
         files = rebuilt.tree.files
         stale = [p for p in files if p not in self._digests or self._digests[p].stamp != files[p]]
         meter = Meter(self._progress, sum(files[path].size for path in stale))
-        reading = FilesOf(rebuilt.tree, sorted(stale))
+        reading = FilesOf(sorted(stale), lambda path: files[path].size)
         for path, digest in digest_files(self._root, reading, meter.tick):
             if not isinstance(digest, Digest):
                 raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gobblerd.domain.errors import Wrong
@@ -123,14 +123,14 @@ def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], f
 
 @dataclass(frozen=True)
 class FilesOf:
-    """Some of a tree's files, to be read; made afresh each time, since there may be a million."""
+    """Some files of about these sizes, to be read; made afresh each time, since there may be a million."""
 
-    tree: Tree
     paths: Sequence[str]
+    size_of: Callable[[str], int]
 
     def __iter__(self) -> Iterator[SourceFile]:
         """Go through the files."""
-        return (SourceFile(path, self.tree.files[path].size) for path in self.paths)
+        return (SourceFile(path, self.size_of(path)) for path in self.paths)
 
 
 def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
