@@ -15,10 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST (512 << 20) /* bytes of one manifest: some 5,000,000 entries */
-#define DEEPEST 3       /* of the objects in a link */
-#define DIGITS 18       /* of a size: cannot overflow */
-#define PARTS 4         /* of a file's address: project, asset, version, path */
+#define MOST (512 << 20)       /* bytes of one manifest: some 5,000,000 entries */
+#define MOST_LINKS (16 << 20)  /* the same where links are kept: each takes several times its length */
+#define DEEPEST 3              /* of the objects in a link */
+#define DIGITS 18              /* of a size: cannot overflow */
+#define PARTS 4                /* of a file's address: project, asset, version, path */
 
 typedef struct {
     const uint8_t *at, *end;
@@ -262,13 +263,13 @@ static int read_whole(int fd, uint8_t *buffer, size_t size)
     return 0;
 }
 
-/* Open and read one manifest; 1 if its bytes are in the buffer, which grows as needed and `spare` more. */
-static int read_one(manifest *m, uint8_t **buffer, size_t *room, size_t spare)
+/* Open and read a manifest of `most` bytes; 1 if they are in the buffer, which grows as needed and `spare` more. */
+static int read_one(manifest *m, uint8_t **buffer, size_t *room, off_t most, size_t spare)
 {
     int is_read = 0, fd = open(m->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return 0;
-    if (!fstat(fd, &m->status) && S_ISREG(m->status.st_mode) && m->status.st_size <= MOST) {
+    if (!fstat(fd, &m->status) && S_ISREG(m->status.st_mode) && m->status.st_size <= most) {
         size_t size = (size_t)m->status.st_size;
         if (size >= *room) {
             free(*buffer);
@@ -291,7 +292,8 @@ static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
     for (manifest *m = all; m < all + many; m++) {
         if (wanted)
             m->wanted = *wanted;
-        if (!read_one(m, &buffer, &room, wanted ? 0 : 4096)) /* what is kept is to be small */
+        /* What is kept is to be small. */
+        if (!(wanted ? read_one(m, &buffer, &room, MOST_LINKS, 0) : read_one(m, &buffer, &room, MOST, 4096)))
             continue;
         m->is_known = add_up(buffer, (size_t)m->status.st_size, &m->total, wanted ? &m->wanted : NULL);
         if (m->is_known && m->wanted.many) {

@@ -146,6 +146,12 @@ def test_links_that_are_not_plain_are_left_to_the_parser(tmp_path: Path, link: s
     assert links_of(tmp_path / "m", text.encode(), "p") is None
 
 
+def test_links_of_a_large_manifest_are_left_to_the_parser(tmp_path: Path) -> None:
+    """What the extension returns takes several times the memory of the manifest."""
+    data = documents.manifest_bytes({"f": Entry(1, "", LINK)})
+    assert links_of(tmp_path / "m", data + b" " * (16 << 20), "p") is None
+
+
 @needs_extension
 def test_links_of_many_manifests_come_in_their_order(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"m{number}") for number in range(700)]
