@@ -168,7 +168,7 @@ class Spool:
                 return
             if waiting and waiting.waiters:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
-            elif not waiting and self._awaits_post():
+            elif not waiting and hint is not Hint.SWEPT and self._awaits_post():
                 self._admission.put_off(name, hint, _POST_FOLLOWS)
                 return
         with self._turn.taken():
@@ -247,7 +247,8 @@ class Spool:
             identity = self._staging.identity(name)
         except OSError:
             return False
-        return self.knows(identity)
+        with self._lock:
+            return self._is_at_hand(identity)
 
     def _keep_time(self) -> None:
         """Look again at incomplete files when they are due, and at staging when there is room again."""
@@ -275,14 +276,19 @@ class Spool:
 
     def knows(self, identity: Identity) -> bool:
         """Tell whether a request is answered, queued, running, waited for or to be taken over."""
-        name, ledger = identity.name, self._ledger
+        name = identity.name
         with self._lock:
-            if name in ledger.settling or (name, identity.inode) in self._admission.listed:
+            if name in self._ledger.settling or (name, identity.inode) in self._admission.listed:
                 return True
-            at_hand = (ledger.running.get(name), ledger.queue.get(name))
-            if any(entry is not None and entry.identity.key == identity.key for entry in at_hand):
-                return True
-            return ledger.index.knows(identity)
+            return self._is_at_hand(identity)
+
+    def _is_at_hand(self, identity: Identity) -> bool:
+        """Tell whether a request is running, queued or answered; under the lock."""
+        ledger = self._ledger
+        at_hand = (ledger.running.get(identity.name), ledger.queue.get(identity.name))
+        if any(entry is not None and entry.identity.key == identity.key for entry in at_hand):
+            return True
+        return ledger.index.knows(identity)
 
     def has_room(self, uid: int) -> bool:
         """Tell whether a request of this user can be queued; if not, staging is looked at when it can."""

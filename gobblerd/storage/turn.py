@@ -64,9 +64,9 @@ class Turn:
                 return
 
     def _taken_over(self, ticket: threading.Lock, queue: "deque[threading.Lock]") -> bool:
-        """Tell whether the turn is ours, given or because its holder has had it for too long."""
+        """Tell whether to wait no longer: it is our turn, or its holder has had it for too long."""
         with self._lock:
-            if self._holder is ticket:
+            if ticket not in queue:  # it was given to us meanwhile, and perhaps lost again before we saw it
                 return True
             if time.monotonic() - self._since < self._patience:
                 return False

@@ -1,6 +1,8 @@
 """One thread at a time has the turn; who waits steps aside, and who keeps it too long loses it."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -78,3 +80,44 @@ def test_who_keeps_it_too_long_loses_it() -> None:
             release.set()
     with turn.taken():
         pass
+
+
+def test_whoever_loses_it_unawares_goes_on_without() -> None:
+    """It may be given to a thread, and lost again, before that thread wakes up."""
+    turn, done = Turn(patience=0.0002), [0]
+
+    def work() -> None:
+        for _ in range(200):
+            with turn.taken():
+                time.sleep(0.0003)
+                with stepped_aside():
+                    time.sleep(0.0001)
+            done[0] += 1
+
+    with running(*[work] * 8):
+        pass
+    assert done == [8 * 200]
+    with turn.taken():
+        assert turn._taken_over(threading.Lock(), turn._waiting), "neither waiting nor holding"
+
+
+def test_who_has_begun_something_goes_before_who_begins() -> None:
+    """In order of arrival otherwise."""
+    turn, order = Turn(patience=SECONDS), list[str]()
+
+    def work(name: str, *, beginning: bool) -> Callable[[], None]:
+        def take() -> None:
+            with turn.taken(beginning=beginning):
+                order.append(name)
+
+        return take
+
+    with contextlib.ExitStack() as stack, turn.taken():
+        for number, beginning in enumerate((True, True, False, False)):
+            stack.enter_context(running(work(str(number), beginning=beginning)))
+            deadline = time.monotonic() + SECONDS
+            while len(turn._waiting) + len(turn._beginning) <= number:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        assert turn.is_wanted
+    assert order == ["2", "3", "0", "1"]
