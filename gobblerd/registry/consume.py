@@ -7,17 +7,20 @@ Known limit: of several hard links to one file in a source only the first goes, 
 """
 
 import contextlib
-import itertools
 import os
-import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from gobblerd.registry.source import Stamp
-from gobblerd.storage.batches import unlink_files
+from gobblerd.storage.batches import RawStamp, unlink_files
 from gobblerd.storage.files import READ_DIRECTORY, opened
 
+_THREADS = 2
+_FILES = 256  # that are unlinked in one go,
+_BYTES = 256 << 20  # if they have no more: what the page cache has of them goes too
+_Part = tuple[str, list[tuple[str, RawStamp]]]  # a directory, names and stamps
 _LISTING = msgspec.json.Decoder(dict[str, Stamp])
 
 
@@ -38,9 +41,30 @@ def consume_listed(staging_fd: int, source: str, inode: int, listing: str) -> No
 
 def consume(source_fd: int, stored: Mapping[str, Stamp]) -> None:
     """Unlink each stored file that still has its inode, size, mtime and ctime; failing is no error."""
-    for directory, paths in itertools.groupby(stored, key=posixpath.dirname):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            fd = source_fd
-            for part in directory.split("/") if directory else ():
-                fd = stack.enter_context(opened(part, READ_DIRECTORY, dir_fd=fd))
-            unlink_files(fd, [(posixpath.basename(path), stored[path].raw) for path in paths])
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="consume") as pool:
+        for done in [pool.submit(_consume_some, source_fd, some) for some in _parts(stored)]:
+            done.result()
+
+
+def _parts(stored: Mapping[str, Stamp]) -> Iterator[_Part]:
+    """Cut the list into parts of one directory each, that take about as long as one another."""
+    directory, files, size = "", list[tuple[str, RawStamp]](), 0
+    for path, stamp in stored.items():
+        above, _, name = path.rpartition("/")
+        if files and (above != directory or len(files) == _FILES or size >= _BYTES):
+            yield directory, files
+            files, size = [], 0
+        directory = above
+        files.append((name, stamp.raw))
+        size += stamp.size
+    if files:
+        yield directory, files
+
+
+def _consume_some(source_fd: int, part: _Part) -> None:
+    directory, files = part
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        fd = source_fd
+        for name in directory.split("/") if directory else ():
+            fd = stack.enter_context(opened(name, READ_DIRECTORY, dir_fd=fd))
+        unlink_files(fd, files)

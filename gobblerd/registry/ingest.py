@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from gobblerd.domain.errors import Absent, Exceeded, Wrong
 from gobblerd.domain.manifest import Entry, FileAddress, link_to, links_by_directory, stored_bytes
 from gobblerd.domain.names import Address
@@ -30,8 +32,7 @@ from gobblerd.storage.sync import TreeSync
 SYMLINK_MAX_BYTES = 4095  # what Linux keeps of a symbolic link's text
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """One file of a new version: it lies in the staged tree, unless it equals `duplicate`."""
 
     path: str
