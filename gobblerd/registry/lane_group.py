@@ -21,12 +21,14 @@ from gobblerd.domain.errors import Wrong
 from gobblerd.registry.copying import Digest, no_longer_there
 from gobblerd.registry.crew import Desk
 from gobblerd.registry.source import SourceFile, Stamp, changed
-from gobblerd.storage.files import begin_write_back, write_all
+from gobblerd.storage.files import begin_write_back, forget_pages, write_all
 from gobblerd.storage.lanes import streams
 
 _CHUNK = 256 * 1024
 _LARGE_CHUNK = 1024 * 1024
 _PIECE = 8 * 1024 * 1024  # written bytes of a file that the device is told of at once
+_HUGE = 256 * 1024 * 1024  # files of which the page cache keeps no copy: they would push out all else,
+_BEHIND = 4 * _PIECE  # let go so far behind what was written last
 _NARROW = 4  # groups of fewer lanes take larger chunks, since each round of theirs is short
 NOWHERE = -1  # as a target: nothing is written
 
@@ -99,6 +101,9 @@ class _Lane:
         if is_durable and (waiting >= _PIECE or self.written == self.before.size):
             begin_write_back(self.target, self.begun, waiting)
             self.begun = self.written
+            behind = self.begun - _BEHIND
+            if self.before.size >= _HUGE and behind >= _PIECE:
+                forget_pages(self.target, behind - _PIECE, _PIECE)
 
 
 class LaneGroup(Generic[R]):

@@ -102,6 +102,12 @@ def begin_write_back(fd: int, start: int, size: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def forget_pages(fd: int, start: int, size: int) -> None:
+    """Let go of what the page cache has of a piece of a file, but for what is not on the device yet."""
+    with contextlib.suppress(OSError):  # a hint
+        os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+
+
 def _sync_range(fd: int, start: int, size: int, flags: int) -> int:
     """Return 0 or an error number."""
     failed = _LIBC.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(size), flags)

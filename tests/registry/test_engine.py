@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import random
 import threading
@@ -22,7 +23,7 @@ from gobblerd.registry.source import Limits, Reader, Source, SourceFile
 from gobblerd.registry.source_files import SourceFiles
 from gobblerd.registry.tree import digest_files
 from gobblerd.storage import native
-from gobblerd.storage.files import begin_write_back
+from gobblerd.storage.files import begin_write_back, forget_pages
 
 CHUNK = lane_group._CHUNK
 
@@ -249,6 +250,26 @@ def test_what_is_to_be_durable_goes_to_the_device_early(
         ends = [start + size for start, size in pieces]
         assert [start for start, _ in pieces] == [0, *ends[:-1]]
         assert ends[-1] == len(taking.contents[path])
+
+
+def test_a_huge_file_leaves_the_page_cache_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece, some way behind what is being written; smaller ones stay for those who read them next."""
+    forgotten: dict[int, list[tuple[int, int]]] = {}
+
+    def forget(fd: int, start: int, size: int) -> None:
+        forget_pages(fd, start, size)
+        forgotten.setdefault(os.fstat(fd).st_size, []).append((start, size))
+
+    piece = 4 * CHUNK
+    monkeypatch.setattr(lane_group, "forget_pages", forget)
+    monkeypatch.setattr(lane_group, "_PIECE", piece)
+    monkeypatch.setattr(lane_group, "_BEHIND", 2 * piece)
+    monkeypatch.setattr(lane_group, "_HUGE", 5 * piece)
+    taking = Taking(tmp_path, [5 * piece, 5 * piece - 1, 100])
+    assert taking() == {path: expected(data) for path, data in taking.contents.items()}
+    assert taking.copied() == taking.contents
+    pieces = sorted(itertools.chain.from_iterable(forgotten.values()))
+    assert pieces == [(0, piece), (piece, piece), (2 * piece, piece)]
 
 
 def test_an_error_of_the_device_is_raised_while_files_are_written(
