@@ -22,7 +22,7 @@ from gobblerd.registry import layout
 from gobblerd.registry.apply import TakenError, apply_again, sync_touched, temporary_of
 from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
 from gobblerd.registry.record import Record, read_record, record_bytes
-from gobblerd.storage.files import Durability, rename, write_file
+from gobblerd.storage.files import Durability, rename, sync_directory, write_file
 from gobblerd.storage.removal import remove_tree
 from gobblerd.storage.sync import Disk
 
@@ -211,12 +211,13 @@ class Recovery:
     def _finish(
         self, record: Record, deliver: Callable[[Response], None], consume: Callable[[Record], None]
     ) -> None:
+        if self._disk.is_durable:  # its writer may have died, or failed, just before it was
+            sync_touched(self._root, record)
+            sync_directory(layout.join(self._root, layout.APPLIED))
         if record.consume is not None:
             consume(record)
         if record.response is not None:
             deliver(Response.from_document(record.response))
-        if self._disk.is_durable:
-            sync_touched(self._root, record)
         os.unlink(layout.join(self._root, layout.APPLIED, record.id))
         remove_tree(layout.join(self._root, layout.TRANSACTIONS, record.id))
 

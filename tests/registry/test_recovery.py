@@ -15,6 +15,7 @@ from gobblerd.actions.action import Context
 from gobblerd.domain.errors import Busy, Fault
 from gobblerd.domain.messages import Response
 from gobblerd.domain.permissions import Caller
+from gobblerd.registry import recovery
 from gobblerd.registry.record import Record
 from gobblerd.registry.recovery import recover_all
 from gobblerd.registry.registry import Registry
@@ -352,6 +353,20 @@ def test_documents_may_be_written_again(bench: Bench, monkeypatch: pytest.Monkey
     assert bench.snapshot() == before
     assert len(os.listdir(bench.root / "..logs")) == events + 1
     assert_clean(str(bench.root))
+
+
+def test_a_change_is_durable_before_its_source_goes_or_anybody_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer died after the last step, before its sync: a power cut now must not take the source's only copy."""
+    bench.run("upload", finish=False, project="p", asset="a", version="3", **source(bench))
+    order: list[str] = []
+    monkeypatch.setattr(recovery, "sync_touched", lambda *_: order.append("touched"))
+    monkeypatch.setattr(recovery, "sync_directory", lambda path: order.append(os.path.basename(path)))
+    again = bench.open_registry()
+    assert again.recovery.mend(lambda _: order.append("told"), lambda _: order.append("consumed")) == 0
+    assert order == ["touched", "applied", "consumed", "told"]
+    again.close(None)
 
 
 def test_what_was_about_to_be_renamed_is_rubbish(bench: Bench) -> None:
