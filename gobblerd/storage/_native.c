@@ -575,6 +575,8 @@ static named *list_names(int fd, char *listing, size_t *count, int *error, const
             *count += strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
         }
     } while ((size > 0 && *count == 0) || (size < 0 && errno == EINTR));
+    if (size < 0 && errno == ENOENT) /* the directory itself was removed: readdir(3) says that this is its end */
+        size = 0;
     named *found = size < 0 ? NULL : malloc((*count + 1) * sizeof *found), *next = found;
     *error = size < 0 ? errno : ENOMEM;
     for (long at = 0; found && at < size; at += ((entry *)(listing + at))->length) {

@@ -167,6 +167,14 @@ def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
         list(read_directory(fd))
 
 
+def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> None:
+    """As everywhere else; what is done with it next will fail."""
+    (tmp_path / "d").mkdir()
+    with opened(str(tmp_path / "d"), READ_DIRECTORY) as fd:
+        (tmp_path / "d").rmdir()
+        assert list(read_directory(fd)) == []
+
+
 def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, top: int) -> None:
     """What changed, went, or became something else stays, and stops nothing."""
     stamps = {}
