@@ -1,7 +1,8 @@
-"""Customers who change projects of their own, one request after the other, and remember what was answered.
+"""Customers who change assets of their own, one request after the other, and remember what was answered.
 
-Each project is one line of requests, so its state on any copy of the disk must be the state after some first
-few of them: at least those answered before the copy, at most those dropped by its end.
+Each asset is one line of requests, so its state on any copy of the disk must be the state after some first few
+of them: at least those answered before the copy, at most those dropped by its end. Two assets share a project,
+so that their customers wait for each other's locks.
 """
 
 import itertools
@@ -25,7 +26,7 @@ class Asked:
 
     name: str
     owners: tuple[str, ...]
-    versions: Mapping[str, Tree]  # by name; all in the asset `a`
+    versions: Mapping[str, Tree]  # by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,21 @@ class Mark:
 
 @dataclass
 class Customer:
-    """One project; `asked` and `answers` only grow."""
+    """One asset; `asked` and `answers` only grow."""
 
     daemon: RunningDaemon
     project: str
+    asset: str
     seed: int
     asked: list[Asked] = field(default_factory=list)
     answers: list[Mapping[str, Any]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Make the project."""
+        """Make the asset, whose project is there."""
+        owners = {"owners": ["nobody-yet"]}
         self.daemon.done(
-            "create_project", {"project": self.project, "permissions": {"owners": ["nobody-yet"]}}
+            "set_permissions", {"project": self.project, "asset": self.asset, "permissions": owners}
         )
         self.asked.append(Asked("", ("nobody-yet",), {}))
         self.answers.append({})
@@ -68,22 +71,26 @@ class Customer:
         kind = choice.choice(("upload", "upload", "set_permissions", "set_permissions", "delete_version"))
         if kind == "delete_version" and len(last.versions) < _VERSIONS_KEPT:
             kind = "upload"
-        place = {"project": self.project, "asset": "a"}
+        place = {"project": self.project, "asset": self.asset}
         if kind == "upload":
             version, tree = f"v{number}", _tree(choice, number)
             document = {**place, "version": version, "source": self.daemon.source(tree)}
             state = Asked(
-                f"request-upload-{self.project}-{number}", last.owners, {**last.versions, version: tree}
+                f"request-upload-{self.project}-{self.asset}-{number}",
+                last.owners,
+                {**last.versions, version: tree},
             )
         elif kind == "set_permissions":
             owner = f"owner-{number}"
-            document = {"project": self.project, "permissions": {"owners": [owner]}}
-            state = Asked(f"request-set_permissions-{self.project}-{number}", (owner,), last.versions)
+            document = {**place, "permissions": {"owners": [owner]}}
+            state = Asked(
+                f"request-set_permissions-{self.project}-{self.asset}-{number}", (owner,), last.versions
+            )
         else:
             version = choice.choice(sorted(last.versions))
             document = {**place, "version": version}
             kept = {name: tree for name, tree in last.versions.items() if name != version}
-            state = Asked(f"request-delete_version-{self.project}-{number}", last.owners, kept)
+            state = Asked(f"request-delete_version-{self.project}-{self.asset}-{number}", last.owners, kept)
         self.asked.append(state)  # before the drop: it may be done at once
         self.daemon.drop(kind, document, name=state.name)
         answer = self._answer(state.name)
@@ -99,14 +106,14 @@ class Customer:
     # ---- looking at a copy
 
     def check(self, registry: str, staging: str, least: int, most: int) -> list[str]:
-        """Return what is wrong with this project on a copy: answered requests that are lost, torn files."""
+        """Return what is wrong with this asset on a copy: answered requests that are lost, torn files."""
         wrong = [flaw for number in range(1, least) for flaw in self._check_answer(staging, number)]
         found = self._state(registry)
         possible = {number: _shown(self.asked[number]) for number in range(least - 1, most)}
         if found not in possible.values():
             where = [n for n in range(len(self.asked)) if _shown(self.asked[n]) == found]
             wrong.append(
-                f"{self.project}: {least - 1} requests were answered, but the project is as after "
+                f"{self.project}/{self.asset}: {least - 1} requests were answered, but it is as after "
                 f"{where or 'none of them'}: {found[0]}, {sorted(found[1])}"
             )
         return wrong
@@ -126,14 +133,13 @@ class Customer:
             yield f"{name}: was answered {answer['status']}, but the response file says {found}"
 
     def _state(self, registry: str) -> tuple[Any, dict[str, Tree]]:
-        project = os.path.join(registry, self.project)
+        asset = os.path.join(registry, self.project, self.asset)
         try:
-            with open(os.path.join(project, "..permissions"), encoding="utf-8") as file:
+            with open(os.path.join(asset, "..permissions"), encoding="utf-8") as file:
                 owners = tuple(json.load(file)["owners"])
         except (OSError, ValueError, KeyError) as error:
             return f"{error!r}", {}
-        asset = os.path.join(project, "a")
-        names = os.listdir(asset) if os.path.isdir(asset) else []
+        names = os.listdir(asset)
         versions = {n: _own(read_tree(os.path.join(asset, n))) for n in names if not n.startswith("..")}
         return owners, versions
 

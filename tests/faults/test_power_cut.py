@@ -25,7 +25,7 @@ from support.daemon import RunningDaemon, eventually
 from support.images import KINDS, Power, power
 from support.places import make_directory
 
-CUSTOMERS = 4
+CUSTOMERS = 4  # two of each project
 CUTS = int(os.environ.get("GOBBLERD_CUTS", "200"))
 DEAD = "no daemon starts there any more"
 PURGED_AFTER = 12  # cuts; then a new disk is made, so that it does not fill
@@ -44,7 +44,9 @@ class Cut:
 @contextmanager
 def at_work(daemon: RunningDaemon, seed: int) -> Iterator[list[Customer]]:
     """Have customers ask for changes for the length of a block."""
-    customers = [Customer(daemon, f"p{n}", seed * 100 + n) for n in range(CUSTOMERS)]
+    customers = [Customer(daemon, f"p{n // 2}", f"a{n % 2}", seed * 100 + n) for n in range(CUSTOMERS)]
+    for project in {customer.project: None for customer in customers}:
+        daemon.done("create_project", {"project": project})
     for customer in customers:
         customer.begin()
     stop = threading.Event()
