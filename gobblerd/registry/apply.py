@@ -10,7 +10,7 @@ install before pointing, then usage, `..latest`, and the events last (spec/detai
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gobblerd.domain.names import Address
@@ -23,6 +23,7 @@ from gobblerd.registry.record import Record, Step
 from gobblerd.storage.files import FILE_MODE, exists, rename, sync_directory, write_all
 from gobblerd.storage.sync import Disk
 
+_TOGETHER = 64  # documents that are open at a time
 _REWRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -174,14 +175,20 @@ class Documents:
 
         `beside` are descriptors whose bytes are to be durable too.
         """
+        waiting = list(contents.items())
+        self._prepare_some(waiting[:_TOGETHER], beside)
+        for start in range(_TOGETHER, len(waiting), _TOGETHER):
+            self._prepare_some(waiting[start : start + _TOGETHER])
+
+    def _prepare_some(self, contents: Iterable[tuple[str, bytes]], beside: Sequence[int] = ()) -> None:
         with contextlib.ExitStack() as stack:
             fds = list(beside)
-            for path, data in contents.items():
+            for path, data in contents:
                 self._number += 1
                 temporary = f"{self._temporary}{self._number}"
+                self._prepared[path] = (temporary, data)  # also if it cannot be written: to be discarded then
                 fds.append(self._written(temporary, data))
                 stack.callback(os.close, fds[-1])
-                self._prepared[path] = (temporary, data)
             self._disk.settle_all(fds)
 
     def discard(self) -> None:

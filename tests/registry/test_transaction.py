@@ -297,6 +297,45 @@ def test_a_source_is_consumed_only_when_its_copy_is_durable(
     assert not source.exists()
 
 
+# ---- documents that are prepared together
+
+
+def test_a_thousand_documents_take_few_descriptors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many directories with links may be reindexed at once."""
+    settled: list[int] = []
+    monkeypatch.setattr("gobblerd.storage.sync.write_back", lambda fds: settled.append(len(fds)))
+    paths = [f"p/a/1/..note-{number}" for number in range(1000)]
+    with (
+        bench.registry.transaction(bench.origin("x")) as tx,
+        bench.registry.changing(Address("p", "a"), tx) as asset,
+    ):
+        for path in paths:
+            tx.put(path, path.encode())
+        asset.commit(Outcome())
+    assert sum(settled) >= len(paths)
+    assert max(settled) < 100
+    assert all((bench.root / path).read_bytes() == path.encode() for path in paths)
+
+
+def test_a_document_that_cannot_be_written_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space for its bytes: as before, no half-written file among the transactions."""
+    before, real = bench.snapshot(), os.write
+
+    def write(fd: int, data: bytes) -> int:
+        if b"nobody-else" in bytes(data) and b"gobblerd-transaction" not in bytes(data):
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", write)
+        with pytest.raises(OSError, match="full"):
+            bench.run("set_permissions", project="p", permissions={"owners": ["nobody-else"]})
+    assert bench.snapshot() == before
+    assert transactions(bench) == transactions(bench, "committed") == []
+
+
 # ---- what is recorded
 
 
