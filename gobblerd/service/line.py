@@ -43,11 +43,13 @@ class Line:
     def _serve(self) -> None:
         with self._turn.taken(beginning=True):
             self._stands_by = False
-            while self._jobs and not self._turn.is_wanted:
+            while self._jobs:
                 try:
                     job = self._jobs.popleft()
                 except IndexError:  # who lost the turn is at it too
                     break
                 self._call()  # this job may step aside, or hang
                 job()
+                if self._turn.is_wanted:  # asked after one at least: under a flood it always is
+                    break
         self._call()

@@ -6,8 +6,9 @@ fro. A thread that has the turn meets nobody at those calls. It steps aside for 
 lock that somebody holds.
 
 The turn goes from hand to hand in order of arrival, and to those who are in the middle of something before
-those who would begin something. It is a courtesy, not a lock: it guards no data. Who holds it for longer than
-`patience` (a storage that hangs, a large upload) loses it to the next, and both run.
+those who would begin something; but these let no more than a few pass. It is a courtesy, not a lock: it
+guards no data. Who holds it for longer than `patience` (a storage that hangs, a large upload) loses it to the
+next, and both run.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 
 _PATIENCE = 0.02  # seconds
+_PASSED_MOST = 8  # turns that who would begin something lets pass
 
 _Ticket = threading.Lock  # its turn comes when somebody lets it go
 
@@ -31,6 +33,7 @@ class Turn:
         self._since = 0.0
         self._waiting: deque[threading.Lock] = deque()
         self._beginning: deque[threading.Lock] = deque()
+        self._passed = 0  # turns since the first of these was passed over
 
     @contextlib.contextmanager
     def taken(self, *, beginning: bool = False) -> Iterator[None]:
@@ -83,11 +86,18 @@ class Turn:
             if self._holder is not ticket:
                 return  # lost
             self._holder = None
-            queue = self._waiting or self._beginning
+            queue = self._next_queue()
             if queue:
                 following = queue.popleft()
                 self._hand_to(following)
                 following.release()
+
+    def _next_queue(self) -> "deque[threading.Lock]":
+        """Return the queue whose first comes next: work under way must not shut out what begins for ever."""
+        if not self._beginning:
+            return self._waiting
+        self._passed = self._passed + 1 if self._waiting and self._passed < _PASSED_MOST else 0
+        return self._waiting if self._passed else self._beginning
 
 
 class _Own(threading.local):

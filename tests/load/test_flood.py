@@ -128,6 +128,22 @@ def test_a_flood_delays_another_user_by_few_requests(start_daemon: StartDaemon, 
     assert set(executions(daemon).values()) == {1}
 
 
+@pytest.mark.parametrize("flood", counts(3_000, 20_000))
+def test_a_post_gets_its_turn_in_a_flood(start_daemon: StartDaemon, flood: int) -> None:
+    """While one user's dropped requests are worked off, another's POST is answered after few more of them."""
+    daemon = start_daemon(settings={"durability": "process", "max_queued_per_user": flood})
+    names = drop_many(daemon.staging, "refresh_usage", ({"project": "none"} for _ in range(flood)), FLOODER)
+    eventually(lambda: len(answered(daemon)) > 100, "the flood to be under way")
+    before = len(answered(daemon))
+    single = daemon.drop("health_check", {}, OTHER)
+    assert daemon.post(single).code == 200
+    order = [event["request"] for event in answered(daemon)]
+    wait_for_all(daemon, names)
+    passed = order.index(single) - before
+    print(f"COUNT POST in a flood of {flood}: {passed} of them were answered meanwhile")  # noqa: T201 - a count
+    assert passed < flood / 3
+
+
 def test_one_user_never_holds_every_long_slot(start_daemon: StartDaemon) -> None:
     """While twelve uploads of one user's hang, another's upload and short request are answered: none waits."""
     daemon = start_daemon(settings={"long_workers": 2, "durability": "process"})

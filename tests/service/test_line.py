@@ -93,3 +93,16 @@ def test_who_comes_back_goes_before_what_has_not_begun() -> None:
     eventually(lambda: len(order) == 3)
     assert order.index("came back") < order.index("began last")
     line.stop()
+
+
+def test_a_turn_that_is_always_wanted_is_good_for_one_job() -> None:
+    """Others are at work all the time: the line goes on nevertheless, a job for each of its turns."""
+
+    class Wanted(Turn):
+        is_wanted = True  # type: ignore[assignment]
+
+    line, done = Line(Wanted(SECONDS), THREADS, "line"), list[int]()
+    for number in range(20):
+        line.put(lambda number=number: done.append(number))  # type: ignore[misc]
+    eventually(lambda: len(done) == 20)
+    line.stop()

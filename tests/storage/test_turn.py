@@ -121,3 +121,19 @@ def test_who_has_begun_something_goes_before_who_begins() -> None:
                 time.sleep(0.001)
         assert turn.is_wanted
     assert order == ["2", "3", "0", "1"]
+
+
+def test_who_begins_lets_few_pass() -> None:
+    """Behind those who are in the middle of something, but not behind all of a crowd."""
+    turn, order = Turn(patience=SECONDS), list[str]()
+
+    def work(name: str, *, beginning: bool = False) -> None:
+        with turn.taken(beginning=beginning):
+            order.append(name)
+
+    crowd = [lambda: work("under way")] * 30
+    with contextlib.ExitStack() as stack, turn.taken():
+        stack.enter_context(running(lambda: work("begins", beginning=True), *crowd))
+        while len(turn._waiting) + len(turn._beginning) <= len(crowd):
+            time.sleep(0.001)
+    assert order == ["under way"] * 8 + ["begins"] + ["under way"] * 22
