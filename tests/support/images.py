@@ -8,6 +8,7 @@ Everything that is mounted is unmounted again, also when a test fails.
 """
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -158,11 +159,12 @@ def used(disk: str) -> int:
 
 
 @contextlib.contextmanager
-def plain_disk(size: str) -> Iterator[str]:
+def plain_disk(size: str, *, journal: bool = True) -> Iterator[str]:
     """Mount a fresh ext4 image of so many bytes, which lies directly on this machine's own filesystem."""
     require_images("ext4")
     with open_directory() as base:
-        image = os.path.join(base, "plain.img")
-        _make(KINDS["ext4"], image, size)
+        image, kind = os.path.join(base, "plain.img"), KINDS["ext4"]
+        features = "has_journal" if journal else "^has_journal"
+        _make(dataclasses.replace(kind, make=(*kind.make, "-O", features)), image, size)
         with mounted(image, os.path.join(base, "plain")) as point:
             yield point
