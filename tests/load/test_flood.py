@@ -131,7 +131,8 @@ def test_a_flood_delays_another_user_by_few_requests(start_daemon: StartDaemon, 
 @pytest.mark.parametrize("flood", counts(3_000, 20_000))
 def test_a_post_gets_its_turn_in_a_flood(start_daemon: StartDaemon, flood: int) -> None:
     """While one user's dropped requests are worked off, another's POST is answered after few more of them."""
-    daemon = start_daemon(settings={"durability": "process", "max_queued_per_user": flood})
+    room = {"max_queued": 2 * flood, "max_queued_per_user": flood}
+    daemon = start_daemon(settings={"durability": "process", **room})
     names = drop_many(daemon.staging, "refresh_usage", ({"project": "none"} for _ in range(flood)), FLOODER)
     eventually(lambda: len(answered(daemon)) > 100, "the flood to be under way")
     before = len(answered(daemon))
