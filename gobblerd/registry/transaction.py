@@ -245,7 +245,7 @@ class Transaction:
 
     @property
     def temporary(self) -> str:
-        """The path of what is about to be renamed: the record, then one document after the other."""
+        """The path of the record before it counts; those of its documents begin with it."""
         return temporary_of(self.root, self.id)
 
     def _record(self, outcome: Outcome, held: Held) -> Record:
