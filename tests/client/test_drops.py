@@ -283,7 +283,7 @@ def test_lost_connection_is_no_lost_answer(start_daemon: StartDaemon) -> None:
 
 def test_daemon_restarted_under_a_request(start_daemon: StartDaemon) -> None:
     """A daemon that is killed while it works is waited for: once it is back, the request is done and answered."""
-    daemon = start_daemon()
+    daemon = start_daemon(settings={"watch": "sweep"})  # by no event: what is at work was POSTed
     url = f"http://127.0.0.1:{daemon.port}"
     client.create_project("again", daemon.staging, url)
     source = client.allocate_upload_directory(daemon.staging)
@@ -293,12 +293,11 @@ def test_daemon_restarted_under_a_request(start_daemon: StartDaemon) -> None:
     def upload() -> None:
         done.append(client.upload_directory("again", "data", "1", source, daemon.staging, url))
 
+    transactions = daemon.path("..transactions")
+    before = set(os.listdir(transactions))
     thread = threading.Thread(target=upload)
     thread.start()
-    transactions = daemon.path("..transactions")
-    eventually(
-        lambda: os.path.isdir(transactions) and len(os.listdir(transactions)) > 1, "the upload to be at work"
-    )
+    eventually(lambda: set(os.listdir(transactions)) - before, "the upload to be at work")
     daemon.kill()
     daemon.restart()
     thread.join()
