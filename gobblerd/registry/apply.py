@@ -176,20 +176,24 @@ class Documents:
         `beside` are descriptors whose bytes are to be durable too.
         """
         waiting = list(contents.items())
-        self._prepare_some(waiting[:_TOGETHER], beside)
-        for start in range(_TOGETHER, len(waiting), _TOGETHER):
-            self._prepare_some(waiting[start : start + _TOGETHER])
+        for start in range(0, len(waiting) or 1, _TOGETHER):
+            self._prepare_some(waiting[start : start + _TOGETHER], beside if start == 0 else ())
 
-    def _prepare_some(self, contents: Iterable[tuple[str, bytes]], beside: Sequence[int] = ()) -> None:
+    def _prepare_some(self, contents: Iterable[tuple[str, bytes]], beside: Sequence[int]) -> None:
         with contextlib.ExitStack() as stack:
             fds = list(beside)
             for path, data in contents:
-                self._number += 1
-                temporary = f"{self._temporary}{self._number}"
+                temporary = self._temporary_for(path)
                 self._prepared[path] = (temporary, data)  # also if it cannot be written: to be discarded then
                 fds.append(self._written(temporary, data))
                 stack.callback(os.close, fds[-1])
             self._disk.settle_all(fds)
+
+    def _temporary_for(self, path: str) -> str:
+        if path in self._prepared:  # with other bytes, which nobody wants any more
+            return self._prepared[path][0]
+        self._number += 1
+        return f"{self._temporary}{self._number}"
 
     def discard(self) -> None:
         """Remove what was prepared and not put in place, as far as that is possible."""
@@ -224,7 +228,7 @@ class Documents:
         self._put(path, data, layout.join(self._root, path))
 
     def _put(self, path: str, data: bytes, place: str) -> None:
-        if self._prepared.get(path, ("", b""))[1] != data:
+        if path not in self._prepared or self._prepared[path][1] != data:
             self.prepare({path: data})
         rename(self._prepared[path][0], place)
         del self._prepared[path]

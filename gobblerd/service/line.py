@@ -29,11 +29,6 @@ class Line:
         self._jobs.append(job)
         self._call()
 
-    def stop(self) -> None:
-        """Begin nothing more; jobs that wait are not done."""
-        self._jobs.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _call(self) -> None:
         # Without a lock: two threads that stand by do no harm, and whoever has set the flag will look.
         if self._jobs and not self._stands_by:

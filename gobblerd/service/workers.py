@@ -74,10 +74,10 @@ class Workers:
         try:
             if self._spool.post(name, waiter, helping=True) is None:
                 raise FileNotFoundError(name)  # noqa: TRY301  # as any other reason why nothing begins
-        except Exception as error:  # noqa: BLE001  # whoever POSTed is told
-            waiter.set_exception(error)
-            return
-        self._help(name)
+            self._help(name)
+        except Exception as error:  # noqa: BLE001  # whoever POSTed is told, and the line goes on
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def _help(self, name: str) -> None:
         """Perform what is next, as long as the request of that name waits: who comes before goes before."""

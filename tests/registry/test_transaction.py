@@ -321,6 +321,20 @@ def test_a_thousand_documents_take_few_descriptors(bench: Bench, monkeypatch: py
     assert all((bench.root / path).read_bytes() == path.encode() for path in paths)
 
 
+def test_a_document_that_is_written_twice_leaves_nothing(bench: Bench) -> None:
+    """The last one counts, also if it is empty; no temporary file stays behind."""
+    with (
+        bench.registry.transaction(bench.origin("x")) as tx,
+        bench.registry.changing(Address("p"), tx) as project,
+    ):
+        for path, data in (("p/..note", b"1"), ("p/..note", b"22"), ("p/..empty", b"")):
+            tx.put(path, data)
+        project.commit(Outcome())
+    assert (bench.root / "p/..note").read_bytes() == b"22"
+    assert (bench.root / "p/..empty").read_bytes() == b""
+    assert transactions(bench) == []
+
+
 def test_a_document_that_cannot_be_written_leaves_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

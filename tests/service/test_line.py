@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,10 +14,8 @@ THREADS = 8
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    made = Line(Turn(0.001), THREADS, "line")
-    yield made
-    made.stop()
+def line() -> Line:
+    return Line(Turn(0.001), THREADS, "line")
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -34,7 +32,6 @@ def test_all_jobs_are_done_in_order() -> None:
         line.put(lambda number=number: done.append(number))  # type: ignore[misc]
     eventually(lambda: len(done) == 2000)
     assert done == list(range(2000))
-    line.stop()
 
 
 def test_jobs_go_on_while_one_waits(line: Line) -> None:
@@ -92,7 +89,6 @@ def test_who_comes_back_goes_before_what_has_not_begun() -> None:
     may_go_on.set()
     eventually(lambda: len(order) == 3)
     assert order.index("came back") < order.index("began last")
-    line.stop()
 
 
 def test_a_turn_that_is_always_wanted_is_good_for_one_job() -> None:
@@ -105,4 +101,3 @@ def test_a_turn_that_is_always_wanted_is_good_for_one_job() -> None:
     for number in range(20):
         line.put(lambda number=number: done.append(number))  # type: ignore[misc]
     eventually(lambda: len(done) == 20)
-    line.stop()

@@ -141,3 +141,14 @@ def test_a_thread_survives_what_it_performs(desk: Desk) -> None:
     desk.posts.post(desk.room.write("request-a-1", {"break": 1}))
     assert desk.posts.post(desk.room.write("request-a-2", {"x": 1})).result(SECONDS).code == 200
     assert desk.workers.alive
+
+
+def test_a_post_that_cannot_be_performed_is_told_and_holds_up_nobody(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised between the look and the performing."""
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.room.spool, "take_now", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            desk.posts.post(desk.room.write("request-a-1", {"x": 1})).result(SECONDS)
+    assert desk.posts.post(desk.room.write("request-a-2", {"x": 1})).result(SECONDS).code == 200
