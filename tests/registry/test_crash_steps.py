@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,6 +305,9 @@ def test_a_kill_at_any_step_of_a_scheduled_job(name: str, arena: Arena) -> None:
     assert step > 5
 
 
+_TICKS = 0.03  # seconds; the times of files are no finer than the kernel's ticks, of 10 ms at the most
+
+
 class NoSpool:
     """A staging room in which nothing is old."""
 
@@ -331,6 +335,7 @@ def purge(bench: Bench) -> dict[str, Any]:
     )
     staging: Any = SimpleNamespace(clock=bench.registry.clock)
     spool: Any = NoSpool()
+    time.sleep(_TICKS)  # what was touched just now is old then
     return dict(Jobs(bench.registry, staging, spool, lambda: config).purge().facts)
 
 
