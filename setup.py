@@ -19,6 +19,10 @@ def extension(path: str) -> Extension:
     )
 
 
-EXTENSIONS = [extension("gobblerd/storage/_native"), extension("gobblerd/registry/_sums")]
+EXTENSIONS = [
+    extension("gobblerd/storage/_native"),
+    extension("gobblerd/storage/_single"),
+    extension("gobblerd/registry/_sums"),
+]
 
 setup(ext_modules=EXTENSIONS, options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -3,6 +3,7 @@
 Nanoseconds since the epoch compare exactly, whatever fraction a writer chose.
 """
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -47,14 +48,17 @@ def _offset(found: re.Match[str]) -> timedelta:
 def format_time(nanoseconds: int) -> str:
     """Return RFC 3339 in UTC with microseconds, for example 2026-11-20T10:37:45.123456Z."""
     seconds, rest = divmod(nanoseconds, NANOSECONDS)
-    whole = _EPOCH + timedelta(seconds=seconds)
-    return f"{whole.isoformat()[:_SECONDS_END]}.{rest // 1000:06d}Z"
+    return f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
 
 
 def format_seconds(nanoseconds: int) -> str:
     """Return RFC 3339 in UTC with whole seconds, as the names of event files have it."""
-    whole = _EPOCH + timedelta(seconds=nanoseconds // NANOSECONDS)
-    return f"{whole.isoformat()[:_SECONDS_END]}Z"
+    return f"{_to_the_second(nanoseconds // NANOSECONDS)}Z"
+
+
+@functools.lru_cache(maxsize=16)  # a busy daemon asks for the same second again and again
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:_SECONDS_END]
 
 
 def year_of(nanoseconds: int) -> int:

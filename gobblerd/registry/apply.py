@@ -20,7 +20,7 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.record import Record, Step
-from gobblerd.storage.files import FILE_MODE, exists, rename, sync_directory, write_all
+from gobblerd.storage.files import exists, rename, sync_directory, write_opened
 from gobblerd.storage.sync import Disk
 
 _TOGETHER = 64  # documents that are open at a time
@@ -128,7 +128,7 @@ def _finish_applying(disk: Disk, record: Record, documents: "Documents") -> None
             _install_event(root, layout.join(root, layout.TRANSACTIONS, record.id, step.slot), step)
     if disk.syncs_names:
         sync_touched(root, record)
-    rename(layout.join(root, layout.COMMITTED, record.id), layout.join(root, layout.APPLIED, record.id))
+    disk.rename(layout.join(root, layout.COMMITTED, record.id), layout.join(root, layout.APPLIED, record.id))
     if disk.syncs_names:  # else a power cut could have it written again, over later ones
         sync_directory(layout.join(root, layout.APPLIED))
         sync_directory(layout.join(root, layout.COMMITTED))
@@ -180,14 +180,16 @@ class Documents:
             self._prepare_some(waiting[start : start + _TOGETHER], beside if start == 0 else ())
 
     def _prepare_some(self, contents: Iterable[tuple[str, bytes]], beside: Sequence[int]) -> None:
-        with contextlib.ExitStack() as stack:
-            fds = list(beside)
+        written: list[int] = []
+        try:
             for path, data in contents:
                 temporary = self._temporary_for(path)
                 self._prepared[path] = (temporary, data)  # also if it cannot be written: to be discarded then
-                fds.append(self._written(temporary, data))
-                stack.callback(os.close, fds[-1])
-            self._disk.settle_all(fds)
+                written.append(write_opened(temporary, data, _REWRITE, preallocates=self._preallocates))
+            self._disk.settle_all([*beside, *written])
+        finally:
+            for fd in written:
+                os.close(fd)
 
     def _temporary_for(self, path: str) -> str:
         if path in self._prepared:  # with other bytes, which nobody wants any more
@@ -230,21 +232,8 @@ class Documents:
     def _put(self, path: str, data: bytes, place: str) -> None:
         if path not in self._prepared or self._prepared[path][1] != data:
             self.prepare({path: data})
-        rename(self._prepared[path][0], place)
+        self._disk.rename(self._prepared[path][0], place)
         del self._prepared[path]
-
-    def _written(self, temporary: str, data: bytes) -> int:
-        """Write a temporary file, and return its descriptor."""
-        fd = os.open(temporary, _REWRITE, FILE_MODE)
-        try:
-            os.fchmod(fd, FILE_MODE)
-            if self._preallocates:
-                os.posix_fallocate(fd, 0, len(data))
-            write_all(fd, data)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
 
 
 def _content(path: str) -> bytes | None:

@@ -9,7 +9,6 @@ holds a lock is known by process id on this machine only.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import random
@@ -23,10 +22,13 @@ from enum import StrEnum
 from gobblerd.domain.errors import Busy, Plain, Stopped
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
+from gobblerd.storage.single import flocked
 from gobblerd.storage.turn import stepped_aside
 
 # Users may read the registry, and whoever can open a lock file can hold it for ever: theirs it is not.
 LOCK_FILE_MODE = 0o600
+_OPEN_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # NFS: to write, for an exclusive lock
+_SHARED, _EXCLUSIVE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
 _FIRST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.05
 
@@ -247,17 +249,12 @@ class LockTable:
         return None
 
     def _flocked(self, rung: Rung, root: str) -> int | None:
-        # Read-write: NFS needs that for an exclusive lock.
-        path = f"{root}/{rung.path}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_FILE_MODE)
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_EX if rung.mode is Mode.EXCLUSIVE else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                return None
-            raise
-        if os.fstat(fd).st_mode & 0o077:  # made by the Go service: see LOCK_FILE_MODE
+        operation = _EXCLUSIVE if rung.mode is Mode.EXCLUSIVE else _SHARED
+        found = flocked(f"{root}/{rung.path}", _OPEN_LOCK, LOCK_FILE_MODE, operation)
+        if found is None:
+            return None
+        fd, mode = found
+        if mode & 0o077:  # made by the Go service: see LOCK_FILE_MODE
             with contextlib.suppress(PermissionError):
                 os.fchmod(fd, LOCK_FILE_MODE)
         return fd

@@ -43,6 +43,8 @@ from gobblerd.storage.sync import Disk
 
 log = structlog.get_logger(__name__)
 
+Opening = contextlib.AbstractContextManager[Place]
+
 
 class Registry:
     """One registry, as one daemon serves it. Thread-safe."""
@@ -88,17 +90,13 @@ class Registry:
 
     # -- the three verbs -------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def reading(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:
+    def reading(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Opening:
         """Hold the place shared: what is in it does not change meanwhile."""
-        with self._opened(place, reading_ladder(place), transaction, allow) as opened:
-            yield opened
+        return self._opened(place, reading_ladder(place), transaction, allow)
 
-    @contextlib.contextmanager
-    def changing(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:
+    def changing(self, place: Address, transaction: Transaction, allow: Allow = anybody) -> Opening:
         """Hold the place exclusively (a version: its asset): anything in it may be changed."""
-        with self._opened(place, changing_ladder(place), transaction, allow) as opened:
-            yield opened
+        return self._opened(place, changing_ladder(place), transaction, allow)
 
     @contextlib.contextmanager
     def adding(self, asset: Address, transaction: Transaction, allow: Allow = anybody) -> Iterator[Place]:

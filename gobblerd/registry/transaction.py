@@ -29,12 +29,11 @@ from gobblerd.registry.apply import Documents, TakenError, Values, apply, tempor
 from gobblerd.registry.documents import encoded
 from gobblerd.registry.locks import Held
 from gobblerd.registry.record import Consume, Record, Step, record_bytes
-from gobblerd.storage.files import rename, sync, sync_directory, write_all, write_file
+from gobblerd.storage.files import sync, sync_directory, write_file, write_opened
 from gobblerd.storage.sync import Disk
 
 TRANSACTIONS_MODE = 0o700
 _RECORD_MODE = 0o600
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSETTLED_MOST = 64
 _INLINE_MOST = 1 << 15  # bytes of a document that the record itself carries
 
@@ -220,11 +219,10 @@ class Transaction:
         if self.has_directory and self.disk.syncs_names:
             sync_directory(self.directory)
             sync_directory(layout.join(self.root, layout.TRANSACTIONS))
-        self._record_fd = fd = self._create_record()
         try:
-            write_all(fd, record_bytes(record))
+            self._record_fd = fd = self._create_record(record_bytes(record))
             documents.prepare(_documents_of(record), beside=[*self._unsettled, fd])
-            rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
+            self.disk.rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
             self.state = "committed"
         finally:
             self._close_unsettled()
@@ -236,12 +234,12 @@ class Transaction:
         if self.disk.syncs_names:
             sync_directory(layout.join(self.root, layout.COMMITTED))
 
-    def _create_record(self) -> int:
+    def _create_record(self, data: bytes) -> int:
         try:
-            return os.open(self.temporary, _CREATE, _RECORD_MODE)
+            return write_opened(self.temporary, data, mode=_RECORD_MODE)
         except FileNotFoundError:
             make_transactions(self.root)
-            return os.open(self.temporary, _CREATE, _RECORD_MODE)
+            return write_opened(self.temporary, data, mode=_RECORD_MODE)
 
     @property
     def temporary(self) -> str:

@@ -13,13 +13,17 @@ import json
 import logging
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TextIO
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from gobblerd.domain.times import format_time
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -75,9 +79,14 @@ def _common() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _add_time,
         structlog.processors.ExceptionRenderer(_traceback),
     ]
+
+
+def _add_time(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["time"] = format_time(time.time_ns())
+    return event
 
 
 def _traceback(exc_info: ExcInfo) -> str:
@@ -91,7 +100,19 @@ def _machine() -> list[Processor]:
 def _json_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     """Return the line; ASCII only, so that no line separator of any standard is left in it."""
     first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-    return f"<{_PRIORITIES.get(first['level'], 6)}>{_ENCODER.encode({**first, **event})}"
+    return f"<{_PRIORITIES.get(first['level'], 6)}>{_json({**first, **event})}"
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, str) else repr(value)  # a subclass of str is still a string
+
+
+def _json(event: EventDict) -> str:
+    try:
+        text = msgspec.json.encode(event, enc_hook=_shown).decode()
+    except (TypeError, ValueError):  # an unpaired surrogate among them
+        return _ENCODER.encode(event)
+    return text if text.isascii() and text.isprintable() else _ENCODER.encode(event)  # as nearly every one is
 
 
 def _readable() -> list[Processor]:

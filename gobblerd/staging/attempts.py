@@ -13,6 +13,7 @@ import os
 import threading
 from typing import Any
 
+import msgspec
 import structlog
 
 from gobblerd.domain.messages import REQUEST_PREFIX, Identity
@@ -22,11 +23,10 @@ _log = structlog.get_logger()
 _DIRECTORY = ".attempts"
 _BEGUN = f"{_DIRECTORY}/.begun"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_SLOT_BYTES = 2048  # more than any name takes, with each byte of it escaped
+_SLOT_BYTES = 2048  # more than any name takes, with each byte of it escaped, as an older gobblerd did
 _STRUCK = b"\n"  # what a slot begins with that counts nothing
 _MOST_BYTES = 1 << 16
 ATTEMPTS_MAX = 3
-_ENCODER = json.JSONEncoder()
 
 
 class Attempts:
@@ -79,7 +79,7 @@ class Attempts:
         count = left["count"] if left is not None and _is_of(left, identity) else 0
         if count >= ATTEMPTS_MAX:
             return False
-        line = _ENCODER.encode({**_key(identity), "count": count + 1, "name": identity.name}).encode("ascii")
+        line = msgspec.json.encode({**_key(identity), "count": count + 1, "name": identity.name})
         try:
             with self._lock:
                 os.pwrite(self._begun, line + b"\n", self._slot(identity.name) * _SLOT_BYTES)

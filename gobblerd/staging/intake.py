@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -24,15 +24,15 @@ from gobblerd.domain.messages import REQUEST_PREFIX, Claim, Identity, action_of
 from gobblerd.domain.names import NAME_MAX_BYTES
 from gobblerd.domain.times import NANOSECONDS
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.handles import Handles
 from gobblerd.staging.index import is_same
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.users import NOBODY, NameServiceFailed, Users
 from gobblerd.storage.files import READ_FILE, read_all
+from gobblerd.storage.handles import handle_of
+from gobblerd.storage.single import LOST, Status, has_lost_its_name, read_whole
 
 HEALTH_CHECK = "health_check"
 _CHANGING_WAIT = 0.02  # seconds; it changed while we looked
-_LOST = " (deleted)"  # how /proc shows the path of an open file that has no name any more
 _TROUBLE_WAIT = 1.0  # seconds; storage or name service
 _JUDGED_UNOPENED = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV})
 
@@ -127,12 +127,11 @@ def check_request_name(name: str) -> None:
         raise Wrong("the request file name {name} is longer than 255 bytes", name=name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sighting:
+class _Sighting(NamedTuple):
     """A file at one moment, with what the refusals need."""
 
     identity: Identity
-    status: os.stat_result
+    status: Status
     user: str
     nameless: str  # why the user's name is not known
     age: float  # seconds
@@ -145,7 +144,7 @@ class _Sighting:
         return action_of(self.identity.name) or ""
 
     def refusal(self, code: int, error: Refused) -> Refusal:
-        uid = self.status.st_uid
+        uid = self.status.uid
         return Refusal(self.identity, self.action, uid, self.user, code, error.reason, self.handle)
 
     def unsettled(self, wait: float) -> Unsettled:
@@ -154,14 +153,18 @@ class _Sighting:
             wait,
             "",
             self.identity,
-            self.status.st_uid,
+            self.status.uid,
             self.user,
             self.stamp,
             self.since,
         )
 
+    def digested(self, body: bytes) -> Identity:
+        name, inode, mtime_ns, size = self.identity.key
+        return Identity(name, inode, mtime_ns, size, xxhash.xxh3_64_hexdigest(body))
+
     def claim(self, identity: Identity, body: bytes) -> Found:
-        return Found(identity, self.action, self.status.st_uid, self.user, body, self.handle)
+        return Found(identity, self.action, self.status.uid, self.user, body, self.handle)
 
 
 class _Ask(NamedTuple):
@@ -187,7 +190,7 @@ class Intake:
         self._limits = limits
         self._users = users or Users()
         self._open = opener
-        self._handles = Handles() if staging.filesystem.has_generations else None
+        self._handles = staging.filesystem.has_generations
 
     def look(self, name: str, hint: Hint, earlier: Unsettled | None = None) -> Look:
         """Open the file and judge it; `earlier` is what the last look at it said, if it was unsettled."""
@@ -204,7 +207,7 @@ class Intake:
     def sight(self, name: str, reason: str) -> Refusal | None:
         """Return the refusal, for `reason`, of whatever is there, unopened; None if nothing is. OSError."""
         try:
-            status = os.stat(name, dir_fd=self._staging.fd, follow_symlinks=False)
+            status = self._unopened_status(name)
         except FileNotFoundError:
             return None
         seen = self._sighting(_Ask(name, Hint.POSTED), status, b"")
@@ -225,6 +228,8 @@ class Intake:
             return Unsettled(ask.name, _TROUBLE_WAIT, f"the request file cannot be read: {error.strerror}")
 
     def _opened(self, ask: _Ask) -> Look:
+        if self._open is os.open and (look := self._ordinary(ask)):
+            return look
         try:
             fd = self._open(ask.name, READ_FILE, dir_fd=self._staging.fd)
         except OSError as error:
@@ -236,27 +241,40 @@ class Intake:
         finally:
             os.close(fd)
 
+    def _ordinary(self, ask: _Ask) -> Look | None:
+        """Read and judge a file in one go; None if anything about it is out of the ordinary."""
+        most = self._limits().max_request_bytes
+        found = read_whole(ask.name, READ_FILE, most, dir_fd=self._staging.fd, handles=self._handles)
+        if found is None:
+            return None
+        seen = self._sighting(ask, found.status, found.handle)
+        return self._refusal(seen, ask) or self._unwritten(seen, ask) or self._settled(ask, seen, found.body)
+
     def _judged(self, ask: _Ask, fd: int) -> Look:
-        status = os.fstat(fd)
-        if status.st_nlink == 0 or (not ask.name.endswith(_LOST) and _has_lost_its_name(fd)):
+        status = Status.of(os.fstat(fd))
+        if status.links == 0 or (not ask.name.endswith(LOST) and has_lost_its_name(fd)):
             return Gone(ask.name)
-        seen = self._sighting(ask, status, self._handles.of(fd) if self._handles else b"")
-        if refusal := self._refusal(seen, ask):
-            return refusal
-        limits = self._limits()
-        if ask.hint in {Hint.CLOSED, Hint.SWEPT} and seen.age < limits.write_settle:
-            return seen.unsettled(limits.write_settle - seen.age)
-        body = read_all(fd, limits.max_request_bytes)
-        if len(body) != status.st_size or _stamp(os.fstat(fd)) != seen.stamp:
+        seen = self._sighting(ask, status, handle_of(fd) if self._handles else b"")
+        if look := self._refusal(seen, ask) or self._unwritten(seen, ask):
+            return look
+        body = read_all(fd, self._limits().max_request_bytes)
+        if len(body) != status.size or _stamp(Status.of(os.fstat(fd))) != seen.stamp:
             return seen.unsettled(_CHANGING_WAIT)
         return self._settled(ask, seen, body)
+
+    def _unwritten(self, seen: _Sighting, ask: _Ask) -> Unsettled | None:
+        """Return for how long a file that may still be written to is to be left alone, or None."""
+        settle = self._limits().write_settle
+        if ask.hint in {Hint.CLOSED, Hint.SWEPT} and seen.age < settle:
+            return seen.unsettled(settle - seen.age)
+        return None
 
     def _settled(self, ask: _Ask, seen: _Sighting, body: bytes) -> Look:
         """Return the claim if the bytes are a whole request, or nothing more is to be waited for."""
         known = ask.known
         if known is not None and _unchanged(known, seen, body):
             return known
-        identity = replace(seen.identity, digest=xxhash.xxh3_64_hexdigest(body))
+        identity = seen.digested(body)
         if seen.action == HEALTH_CHECK:
             return seen.claim(identity, b"{}")
         claim = seen.claim(identity, body)
@@ -268,7 +286,7 @@ class Intake:
 
     def _unopened(self, ask: _Ask, error: OSError) -> Look:
         """Judge a file that cannot be opened: no regular file, or one that is closed to us."""
-        status = os.stat(ask.name, dir_fd=self._staging.fd, follow_symlinks=False)
+        status = self._unopened_status(ask.name)
         seen = self._sighting(ask, status, b"")
         if refusal := self._refusal(seen, ask):
             return refusal
@@ -277,24 +295,27 @@ class Intake:
         if seen.action == HEALTH_CHECK:
             return seen.claim(seen.identity, b"{}")
         left = self._limits().request_settle - seen.age
-        if left > 0 and not (ask.hint is Hint.POSTED and status.st_size):  # its chmod may follow
+        if left > 0 and not (ask.hint is Hint.POSTED and status.size):  # its chmod may follow
             return seen.unsettled(left)
         return seen.refusal(
             400,
             Wrong(
                 "gobblerd may not read the request file (mode {mode}): chmod a+r {name} before renaming it",
-                mode=Plain(f"{stat.S_IMODE(status.st_mode):04o}"),
+                mode=Plain(f"{stat.S_IMODE(status.mode):04o}"),
                 name=ask.name,
             ),
         )
 
-    def _sighting(self, ask: _Ask, status: os.stat_result, handle: bytes) -> _Sighting:
-        user, nameless = self._user(status.st_uid, ask)
+    def _unopened_status(self, name: str) -> Status:
+        return Status.of(os.stat(name, dir_fd=self._staging.fd, follow_symlinks=False))
+
+    def _sighting(self, ask: _Ask, status: Status, handle: bytes) -> _Sighting:
+        user, nameless = self._user(status.uid, ask)
         stamp, now, earlier = _stamp(status), time.monotonic(), ask.earlier
         since = earlier.since if earlier is not None and earlier.stamp == stamp else now
-        age = (self._staging.clock.now() - status.st_ctime_ns) / NANOSECONDS
+        age = (self._staging.clock.now() - status.ctime_ns) / NANOSECONDS
         return _Sighting(
-            identity=Identity(ask.name, status.st_ino, status.st_mtime_ns, status.st_size),
+            identity=Identity(ask.name, status.inode, status.mtime_ns, status.size),
             status=status,
             user=user,
             nameless=nameless,
@@ -320,21 +341,21 @@ class Intake:
         status, limits = seen.status, self._limits()
         if seen.nameless:
             return seen.refusal(503, Busy("{why}; nothing was done, drop it again", why=Plain(seen.nameless)))
-        if not stat.S_ISREG(status.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a regular file"
+        if not stat.S_ISREG(status.mode):
+            what = "a symbolic link" if stat.S_ISLNK(status.mode) else "not a regular file"
             return seen.refusal(400, Wrong("the request file is {what}", what=Plain(what)))
-        if status.st_nlink > 1:
+        if status.links > 1:
             return seen.refusal(400, Wrong("the request file has more than one hard link"))
-        if status.st_size > limits.max_request_bytes:
+        if status.size > limits.max_request_bytes:
             return seen.refusal(
                 413,
                 Exceeded(
                     "the request file has {size} bytes, and at most {most} are allowed",
-                    size=status.st_size,
+                    size=status.size,
                     most=limits.max_request_bytes,
                 ),
             )
-        if status.st_uid == NOBODY:
+        if status.uid == NOBODY:
             return seen.refusal(
                 403,
                 Forbidden(
@@ -344,22 +365,12 @@ class Intake:
         return _misnamed(seen) or (_too_old(seen, ask.hint, limits) if ask.known is None else None)
 
 
-def _has_lost_its_name(fd: int) -> bool:
-    """Tell whether the name by which the file was opened is gone; to be asked after fstat.
-
-    Somebody else's file, linked to a request's name and unlinked again after we opened it, has one link by
-    then: the other name. A name that is lost never comes back (proc(5): "(deleted)"), so one that is there
-    after fstat was one of the links that fstat counted. A request whose own name ends like that is not taken.
-    """
-    return os.readlink(f"/proc/self/fd/{fd}").endswith(_LOST)
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
+def _stamp(status: Status) -> Stamp:
+    return Stamp(status.inode, status.mtime_ns, status.size, status.ctime_ns)
 
 
 def _unchanged(known: Claim, seen: _Sighting, body: bytes) -> bool:
-    if known.identity.key != seen.identity.key or known.uid != seen.status.st_uid:
+    if known.identity.key != seen.identity.key or known.uid != seen.status.uid:
         return False
     return known.action == HEALTH_CHECK or known.body == body
 
@@ -374,8 +385,8 @@ def _is_complete(body: bytes) -> bool:
 
 
 def _misnamed(seen: _Sighting) -> Refusal | None:
-    if seen.identity.name.endswith(_LOST):
-        return seen.refusal(400, Wrong("a request file's name may not end in {ending}", ending=_LOST))
+    if seen.identity.name.endswith(LOST):
+        return seen.refusal(400, Wrong("a request file's name may not end in {ending}", ending=LOST))
     try:
         check_request_name(seen.identity.name)
     except Wrong as error:

@@ -43,8 +43,12 @@ def error_response(
 
 def response_bytes(response: Response) -> bytes:
     """Return the JSON of a response file, with "?" for the undecodable bytes of a file's name."""
-    text = _ENCODER.encode(response.document())
-    return msgspec.json.format(text.encode("utf-8", "replace"), indent=4)
+    document = response.document()
+    try:
+        data = msgspec.json.encode(document, enc_hook=str)
+    except UnicodeEncodeError:
+        data = _ENCODER.encode(document).encode("utf-8", "replace")
+    return msgspec.json.format(data, indent=4)
 
 
 def is_later(one: Response, other: Response) -> bool:

@@ -9,9 +9,11 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
+from gobblerd.storage import native
 from gobblerd.storage.turn import stepped_aside
 
 DIRECTORY_MODE = 0o755
@@ -19,8 +21,10 @@ FILE_MODE = 0o644
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HERE = -100  # AT_FDCWD: the descriptor of paths
 _TOGETHER = 64  # files that are open at a time to be settled
 _ALL_BYTES = 1 << 62
+_FIRST_READ, _LATER_READ = 1 << 14, 1 << 20  # bytes
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _WRITE, _WRITE_AND_WAIT = 2, 7  # sync_file_range(2): WRITE; WAIT_BEFORE | WRITE | WAIT_AFTER
 _NO_RANGES = frozenset({errno.ENOSYS, errno.ESPIPE, errno.EINVAL})
@@ -44,15 +48,19 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 def read_all(fd: int, most: int) -> bytes:
     """Read from the descriptor to its end, `most` + 1 bytes at the most (more means: too large)."""
     parts: list[bytes] = []
-    left = most + 1
-    while left > 0 and (part := os.read(fd, min(left, 1 << 20))):
+    left, size = most + 1, _FIRST_READ  # os.read makes room for all it may get
+    while left > 0 and (part := os.read(fd, min(left, size))):
         parts.append(part)
         left -= len(part)
+        size = _LATER_READ
     return b"".join(parts)
 
 
 def read_file(path: str) -> bytes:
     """Return all bytes of a file of ours; a FIFO in its place has none, and hangs nobody. OSError."""
+    if native.SINGLE is not None:
+        found: bytes = native.SINGLE.read_file(path)
+        return found
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
@@ -128,14 +136,42 @@ def write_file(
     settle: Settle = sync,
 ) -> None:
     """Create a new file of mode 0644, whatever umask and default ACL say; FileExistsError if it is there."""
-    fd = os.open(path, flags, FILE_MODE, dir_fd=dir_fd)
+    fd = write_opened(path, data, flags, dir_fd=dir_fd)
     try:
-        os.fchmod(fd, FILE_MODE)
-        write_all(fd, data)
         if durability is Durability.FULL:
             settle(fd)
     finally:
         os.close(fd)
+
+
+def write_opened(
+    path: str,
+    data: bytes,
+    flags: int = _CREATE,
+    mode: int = FILE_MODE,
+    *,
+    dir_fd: int | None = None,
+    preallocates: bool = False,
+) -> int:
+    """Create a file of that very mode, whatever umask and default ACL say; return its descriptor. OSError.
+
+    `preallocates`: its blocks are allocated first.
+    """
+    if native.SINGLE is not None:
+        sys.audit("open", path, None, flags)  # as os.open does
+        at = _HERE if dir_fd is None else dir_fd
+        written: int = native.SINGLE.write_opened(at, path, flags, mode, preallocates, data)
+        return written
+    fd = os.open(path, flags, mode, dir_fd=dir_fd)
+    try:
+        os.fchmod(fd, mode)
+        if preallocates and data:
+            os.posix_fallocate(fd, 0, len(data))
+        write_all(fd, data)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def replace_file(

@@ -1,6 +1,6 @@
-"""The C extension, if it was built and does what it should; everything works without it, only slower.
+"""The C extensions, if they were built and do what they should; everything works without, only slower.
 
-It is tried against hashlib each time it is imported: a compiler that got it wrong costs speed, not data.
+MD5 is tried against hashlib each time it is imported: a compiler that got it wrong costs speed, not data.
 """
 
 import hashlib
@@ -31,4 +31,13 @@ def agrees(native: ModuleType) -> bool:
     return bool(native.md5_finish(at_once) == native.md5_finish(in_pieces) == expected)
 
 
+def _single() -> ModuleType | None:
+    try:
+        from gobblerd.storage import _single  # noqa: PLC0415 - optional, so not at the top
+    except ImportError:
+        return None
+    return _single
+
+
 NATIVE = _loaded()
+SINGLE = _single()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from gobblerd.storage.files import Durability, sync_all, sync_tree, write_back
+from gobblerd.storage.files import Durability, rename, sync_all, sync_tree, write_back
 from gobblerd.storage.turn import stepped_aside
 
 MANY_FILES = 32
@@ -84,6 +84,13 @@ class Disk:
     def syncs_names(self) -> bool:
         """Tell whether each directory must be synced: no later sync of another file does that too."""
         return self.is_durable and not self.ordered
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename; where a server may do it and yet report failure (NFS), believe the inodes. OSError."""
+        if self.ordered:  # this machine's own
+            os.rename(source, target)
+        else:
+            rename(source, target)
 
     def settle(self, fd: int) -> None:
         """Have a file's bytes durable no later than any name that it is given next; OSError.

@@ -19,7 +19,7 @@ from gobblerd.domain.messages import Outcome, Response
 from gobblerd.domain.names import Address
 from gobblerd.registry.record import Record, read_record
 from gobblerd.registry.transaction import Origin, UnfinishedError
-from gobblerd.storage import files
+from gobblerd.storage import files, native
 from gobblerd.storage.files import Durability
 
 
@@ -347,6 +347,7 @@ def test_a_document_that_cannot_be_written_leaves_nothing(
         return real(fd, data)
 
     with monkeypatch.context() as patch:
+        patch.setattr(native, "SINGLE", None)  # whose writing is not to be had from here
         patch.setattr(files.os, "write", write)
         with pytest.raises(OSError, match="full"):
             bench.run("set_permissions", project="p", permissions={"owners": ["nobody-else"]})

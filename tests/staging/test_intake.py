@@ -17,6 +17,7 @@ from gobblerd.domain.messages import Claim
 from gobblerd.staging.intake import Gone, Hint, Refusal, check_request_name
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.users import NameServiceFailed, Users
+from gobblerd.storage import native
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root (NOT TESTED on this run)")
 
@@ -203,6 +204,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
         path.write_bytes(BODY + b" ")
         return data
 
+    monkeypatch.setattr(native, "SINGLE", None)  # whose reading is not to be had from here
     monkeypatch.setattr(os, "read", slow)
     assert desk.unsettled(hint=Hint.POSTED).wait < 0.1
     monkeypatch.undo()

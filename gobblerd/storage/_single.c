@@ -1,0 +1,298 @@
+/* The system calls for one small file, in one go: a request makes a few dozen of them, and each one made from
+ * Python lets go of the interpreter's lock and takes it again.
+ *
+ * Everything here works without that lock, and has a twin in Python (single.py) that is used where this module
+ * could not be built; the same tests run against both. What changes the disk is announced to the interpreter's
+ * audit hooks by single.py, as `os.open` does.
+ */
+
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOST " (deleted)" /* proc(5): how the path of an open file ends that has no name any more */
+
+enum { HANDLE_MOST = 128, SOME = 1 << 14 };
+
+static int open_retrying(int dir_fd, const char *name, int flags, mode_t mode)
+{
+    int fd;
+    do
+        fd = openat(dir_fd, name, flags, mode);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* Read up to `most` bytes, or less at the end of the file; -1 with errno. */
+static ssize_t read_fully(int fd, char *buffer, size_t most)
+{
+    size_t done = 0;
+    while (done < most) {
+        ssize_t got = read(fd, buffer + done, most - done);
+        if (got == 0)
+            break;
+        if (got > 0)
+            done += (size_t)got;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return (ssize_t)done;
+}
+
+static PyObject *failure(int error, PyObject *name)
+{
+    errno = error;
+    return name ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name) : PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+/* All bytes of a file, in `*buffer`, which is to be freed; -1 with errno, which `*opened` tells more of. */
+static ssize_t slurp(const char *path, char **buffer, int *opened)
+{
+    struct stat status;
+    size_t room = 0, size = 0;
+    ssize_t got = -1;
+    int error, fd = open_retrying(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0);
+    *buffer = NULL;
+    *opened = fd >= 0;
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &status) == 0)
+        do { /* once, unless it grows meanwhile, or has no size (as in /proc) */
+            char *larger;
+            room = room ? 2 * room : (size_t)status.st_size + 1;
+            larger = realloc(*buffer, room);
+            if (!larger) {
+                errno = ENOMEM;
+                got = -1;
+                break;
+            }
+            *buffer = larger;
+            got = read_fully(fd, *buffer + size, room - size);
+            size += got > 0 ? (size_t)got : 0;
+        } while (got >= 0 && size == room);
+    error = errno;
+    close(fd);
+    errno = error;
+    return got < 0 ? -1 : (ssize_t)size;
+}
+
+/* read_file(path) -> bytes; OSError. */
+static PyObject *read_file(PyObject *self, PyObject *path)
+{
+    PyObject *encoded, *found = NULL;
+    char *buffer;
+    ssize_t size;
+    int opened, error;
+    (void)self;
+    if (!PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    size = slurp(name, &buffer, &opened);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    found = size < 0 ? failure(error, opened ? NULL : path) : PyBytes_FromStringAndSize(buffer, size);
+    free(buffer);
+    Py_DECREF(encoded);
+    return found;
+}
+
+typedef struct {
+    struct stat status;
+    struct {
+        unsigned int bytes;
+        int type;
+        unsigned char handle[HANDLE_MOST];
+    } handle; /* struct file_handle */
+    char *body; /* to be freed */
+    int is_whole;
+} whole;
+
+static int has_lost_its_name(int fd)
+{
+    char link[32], path[PATH_MAX + sizeof LOST];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path);
+    size_t ending = strlen(LOST);
+    return length < 0 || (size_t)length == sizeof path ||
+           ((size_t)length >= ending && memcmp(path + length - ending, LOST, ending) == 0);
+}
+
+static int is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* The order matters: links are counted first, then the name is asked for. */
+static void read_opened(int fd, long long most, int wants_handle, whole *w)
+{
+    struct stat after;
+    int mount;
+    if (fstat(fd, &w->status) < 0 || !S_ISREG(w->status.st_mode) || w->status.st_nlink != 1 ||
+        w->status.st_size > most || has_lost_its_name(fd))
+        return;
+    w->handle.bytes = HANDLE_MOST;
+    if (!wants_handle || name_to_handle_at(fd, "", (struct file_handle *)&w->handle, &mount, AT_EMPTY_PATH) < 0)
+        w->handle.bytes = 0, wants_handle = 0;
+    w->body = malloc((size_t)w->status.st_size + 1);
+    if (!w->body || read_fully(fd, w->body, (size_t)w->status.st_size + 1) != w->status.st_size)
+        return;
+    w->is_whole = fstat(fd, &after) == 0 && is_same(&w->status, &after);
+}
+
+static long long nanoseconds(const struct timespec *time)
+{
+    return (long long)time->tv_sec * 1000000000LL + time->tv_nsec;
+}
+
+/* read_whole(dir_fd, name, flags, most, wants_handle) -> (inode, mode, links, uid, size, mtime, ctime), handle, body
+ *
+ * None unless it is a regular file of at most `most` bytes with one name, that did not change meanwhile.
+ */
+static PyObject *read_whole(PyObject *self, PyObject *arguments)
+{
+    int dir_fd, flags, wants_handle, fd;
+    long long most;
+    PyObject *encoded, *found = NULL;
+    whole w = {.is_whole = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iO&iLp", &dir_fd, PyUnicode_FSConverter, &encoded, &flags, &most, &wants_handle))
+        return NULL;
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_retrying(dir_fd, name, flags, 0);
+    if (fd >= 0) {
+        read_opened(fd, most, wants_handle, &w);
+        close(fd);
+    }
+    Py_END_ALLOW_THREADS
+    const struct stat *s = &w.status;
+    if (w.is_whole)
+        found = Py_BuildValue(
+            "(KkkkLLL)y#y#", (unsigned long long)s->st_ino, (unsigned long)s->st_mode, (unsigned long)s->st_nlink,
+            (unsigned long)s->st_uid, (long long)s->st_size, nanoseconds(&s->st_mtim), nanoseconds(&s->st_ctim),
+            (const char *)&w.handle.type, (Py_ssize_t)(w.handle.bytes ? w.handle.bytes + sizeof(int) : 0), w.body,
+            (Py_ssize_t)s->st_size);
+    else
+        found = Py_NewRef(Py_None);
+    free(w.body);
+    Py_DECREF(encoded);
+    return found;
+}
+
+/* ---- locking and writing ------------------------------------------------------------------------------ */
+
+/* flocked(path, flags, mode, operation) -> (fd, mode), or None where somebody else has the lock; OSError. */
+static PyObject *flocked(PyObject *self, PyObject *arguments)
+{
+    int flags, mode, operation, fd, failed, error = 0;
+    PyObject *path, *encoded;
+    struct stat status;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "Oiii", &path, &flags, &mode, &operation) ||
+        !PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_retrying(AT_FDCWD, name, flags, (mode_t)mode);
+    failed = fd < 0;
+    if (!failed) {
+        do
+            failed = flock(fd, operation);
+        while (failed && errno == EINTR);
+        failed = failed || fstat(fd, &status) < 0;
+    }
+    error = errno;
+    if (failed && fd >= 0)
+        close(fd);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(encoded);
+    if (!failed)
+        return Py_BuildValue("ik", fd, (unsigned long)status.st_mode);
+    if (fd >= 0 && (error == EWOULDBLOCK || error == EACCES))
+        Py_RETURN_NONE;
+    return failure(error, fd < 0 ? path : NULL);
+}
+
+/* Give a file its mode, its blocks and its bytes; 0 or an error number. */
+static int fill(int fd, mode_t mode, int preallocates, const char *data, size_t size)
+{
+    int error = fchmod(fd, mode) < 0 ? errno : 0;
+    while (!error && preallocates && size) {
+        error = posix_fallocate(fd, 0, (off_t)size);
+        if (error != EINTR)
+            break;
+        error = 0;
+    }
+    for (size_t done = 0; !error && done < size;) {
+        ssize_t put = write(fd, data + done, size - done);
+        if (put >= 0)
+            done += (size_t)put;
+        else if (errno != EINTR)
+            error = errno;
+    }
+    return error;
+}
+
+/* write_opened(dir_fd, path, flags, mode, preallocates, data) -> fd, to be closed; OSError. */
+static PyObject *write_opened(PyObject *self, PyObject *arguments)
+{
+    int dir_fd, flags, mode, preallocates, fd, error;
+    PyObject *path, *encoded;
+    Py_buffer data;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iOiipy*", &dir_fd, &path, &flags, &mode, &preallocates, &data))
+        return NULL;
+    if (!PyUnicode_FSConverter(path, &encoded)) {
+        PyBuffer_Release(&data);
+        return NULL;
+    }
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_retrying(dir_fd, name, flags, (mode_t)mode);
+    error = fd < 0 ? errno : fill(fd, (mode_t)mode, preallocates, data.buf, (size_t)data.len);
+    if (error && fd >= 0)
+        close(fd);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&data);
+    Py_DECREF(encoded);
+    return error ? failure(error, fd < 0 ? path : NULL) : PyLong_FromLong(fd);
+}
+
+/* ---- the module --------------------------------------------------------------------------------------- */
+
+static PyMethodDef METHODS[] = {
+    {"read_file", read_file, METH_O, NULL},
+    {"read_whole", read_whole, METH_VARARGS, NULL},
+    {"flocked", flocked, METH_VARARGS, NULL},
+    {"write_opened", write_opened, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
+
+static struct PyModuleDef MODULE = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_single",
+    .m_methods = METHODS,
+    .m_slots = SLOTS,
+};
+
+PyMODINIT_FUNC PyInit__single(void)
+{
+    return PyModuleDef_Init(&MODULE);
+}
