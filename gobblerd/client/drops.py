@@ -16,7 +16,7 @@ from gobblerd.client.errors import GobblerTimeout, GobblerUnreachable, failure, 
 
 RESPONSES = "responses"
 SILENCE = 60.0  # seconds without an answer or any sign of life, after which nobody is waited for
-_STATUS = ".status.json"  # what the daemon rewrites every two seconds: its sign of life
+_STATUS = ".status.json"  # what the daemon renews every few seconds: its sign of life
 _FIRST_PAUSE = 0.001  # seconds between two looks for the answer, growing to the last
 _LAST_PAUSE = 0.25
 _GROWTH = 1.5

@@ -13,7 +13,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -36,21 +37,22 @@ from gobblerd.service.config import Config, changes_needing_restart
 from gobblerd.service.connections import listen
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.gauges import Gauges
+from gobblerd.service.housekeeping import Housekeeping
 from gobblerd.service.jobs import Jobs
 from gobblerd.service.memory import use_few_arenas
 from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
 from gobblerd.service.page.page import make_page
 from gobblerd.service.rest import ServiceInfo, make_app
-from gobblerd.service.schedule import Schedule
+from gobblerd.service.schedule import JobStatus, Schedule
 from gobblerd.service.settings import ConfigError
 from gobblerd.service.shares import Shares
-from gobblerd.service.status import STATUS_INTERVAL, Serving, Watching, status_document, write_status
+from gobblerd.service.status import Serving, StatusFile, Watching, status_document, write_status
 from gobblerd.service.vitals import Vitals
 from gobblerd.service.workers import Posts, Workers
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
-from gobblerd.staging.spool import Spool
+from gobblerd.staging.spool import Spool, SpoolStatus
 from gobblerd.staging.watcher import Watcher
 from gobblerd.storage.turn import Turn
 
@@ -142,6 +144,8 @@ class Daemon:
         self._registry.check_marker()
         os.makedirs(layout.join(config.registry, layout.LOGS), exist_ok=True)
         turn = Turn()
+        self._house = Housekeeping(self._tend, self._makes_progress, self._notifier.watchdog_interval)
+        self._status = StatusFile(self._staging.responses_fd)
         self._spool = Spool(
             self._staging,
             lambda: self._limits,
@@ -149,6 +153,7 @@ class Daemon:
             lambda user: user in self._rules.administrators,
             answered=self._metrics.answered,
             turn=turn,
+            stir=self._house.stir,
         )
         self._dispatcher = Dispatcher(
             self._registry, self._staging, self._spool, actions, lambda: self._rules, self._metrics.taken
@@ -164,6 +169,7 @@ class Daemon:
             state,
             lambda: make_transactions(config.registry),
             self._registry.clock.now,
+            self._house.stir,
         )
         self._vitals = Vitals({"staging": config.staging, "registry": config.registry}, self._troubles)
         shares = Shares(self._registry, lambda: self._config.quota_enforced)
@@ -192,9 +198,9 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._on_hangup(loop))
         runner = await self._listen()
         beginning = loop.run_in_executor(None, self._begin)
-        housekeeping = asyncio.ensure_future(self._keep_house())
+        self._house.start(partial(loop.call_soon_threadsafe, self._notifier.alive))
         await stop.wait()
-        await self._stop(beginning, housekeeping, runner)
+        await self._stop(beginning, runner)
 
     async def _listen(self) -> web.AppRunner | None:
         if not self._config.port:
@@ -236,7 +242,7 @@ class Daemon:
             return
         self._state = "serving"
         self._began.set()
-        self._tend()
+        self._house.do_round()
         self._notifier.ready(f"serving {self._staging.path}")
         log.info(
             "serving",
@@ -257,30 +263,33 @@ class Daemon:
 
     # -- housekeeping ----------------------------------------------------------------------------------
 
-    async def _keep_house(self) -> None:
-        """Write the status, mend unfinished changes, feed the watchdog: what hangs here is starved by it."""
-        loop = asyncio.get_running_loop()
-        interval = min(STATUS_INTERVAL, self._notifier.watchdog_interval or STATUS_INTERVAL)
-        while True:
-            if await loop.run_in_executor(None, self._tend):
-                self._notifier.alive()
-            await asyncio.sleep(interval)
-
-    def _tend(self) -> bool:
-        """Do one round; tell whether the daemon makes progress."""
+    def _tend(self, whole: bool) -> bool:  # noqa: FBT001  # what Housekeeping calls
+        """Do one round: look, mend unfinished changes, keep the status; tell whether nothing happens."""
+        quiet = False
         try:
             if self._began.is_set() and self._state == "serving":
                 self._vitals.look()
                 self._vitals.unfinished = self._mend()
                 self._schedule.follow_clock()
-            write_status(self._staging.responses_fd, self._document())
+                quiet = not (self._vitals.unfinished or self._vitals.problems())
+            if whole or not quiet:
+                quiet &= not self._status.keep(self._facts(), self._document)
+            else:
+                quiet = self._status.touch()
         except (OSError, GobblerdError) as error:
             log.warning("housekeeping failed", reason=str(error))
+            return False
+        return quiet
+
+    def _makes_progress(self) -> bool:
         return not self._began.is_set() or self._workers.alive
 
     def _document(self) -> dict[str, object]:
+        return status_document(*self._facts())
+
+    def _facts(self) -> tuple[Serving, Watching, SpoolStatus, Sequence[JobStatus], Sequence[str]]:
         url = self._url if self._config.port else None
-        return status_document(
+        return (
             Serving(self._state, self._started, self._staging.path, self._config.registry, url),
             Watching(self._watcher.mode, self._watcher.reason, self._watcher.alive),
             self._spool.snapshot(),
@@ -330,12 +339,12 @@ class Daemon:
             if self._began.is_set():
                 self._schedule.replace(self._jobs.planned())
             log.info("the configuration was reloaded", needs_restart=waiting)
+            self._house.stir()
         self._notifier.ready(f"serving {self._staging.path}")
 
     async def _stop(
         self,
         beginning: "asyncio.Future[None]",
-        housekeeping: "asyncio.Future[None]",
         runner: web.AppRunner | None,
     ) -> None:
         timeout = self._config.drain_timeout
@@ -345,7 +354,6 @@ class Daemon:
         self._notifier.extend(timeout + 5)
         log.info("stopping", within=timeout)
         loop = asyncio.get_running_loop()
-        housekeeping.cancel()
         deadline = loop.time() + timeout
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(beginning), timeout / 2)
@@ -359,6 +367,7 @@ class Daemon:
 
     def _drain(self, timeout: float) -> None:
         began = time.monotonic()
+        self._house.stop()
         self._watcher.stop()
         self._spool.drain()
         self._settle(began + timeout * _SHARE_OF_DRAIN)

@@ -168,7 +168,7 @@ class Schedule:
     """Runs jobs when they are due.
 
     `state` is the directory of the stamps, which `ready` makes when it is first needed; `now` is the
-    time in nanoseconds since the epoch.
+    time in nanoseconds since the epoch; `stir` is called when a job begins or ends.
     """
 
     def __init__(
@@ -177,7 +177,9 @@ class Schedule:
         state: str,
         ready: Callable[[], object],
         now: Callable[[], int] = time.time_ns,
+        stir: Callable[[], object] = lambda: None,
     ) -> None:
+        self._stir = stir
         self._jobs = {job.name: job for job in jobs}
         self._stamps = _Stamps(state, ready)
         self._now = now
@@ -298,6 +300,7 @@ class Schedule:
 
     def _attempt(self, job: Job, tally: _Tally) -> None:
         """Run a job unless another daemon has, or does; whatever happens is logged and kept."""
+        self._stir()
         try:
             with self._stamps.held(job.name) as mine:
                 last = self._stamps.read(job.name)
@@ -311,6 +314,8 @@ class Schedule:
             moment = format_time(time.time_ns())  # the file server may be what is out of reach
             tally.last = replace(tally.last or Stamp(""), start=moment, outcome=_FAILED, reason=reason)
             self._log.exception("scheduled job could not run", job=job.name)
+        finally:
+            self._stir()
 
     def _due(self, job: Job, last: Stamp) -> bool:
         if last.outcome == _NEW:  # seen, but not run: the first time counts

@@ -1,6 +1,7 @@
 """What a running daemon says of itself: a JSON document in the staging directory, for `gobblerd status`.
 
-The daemon replaces `responses/.status.json` every two seconds, at start and at stop; anyone may read it.
+The daemon replaces `responses/.status.json` at start, at stop, and within two seconds of a change of what it
+says; while nothing changes, only its mtime is renewed, every few seconds. Anyone may read it.
 Whether a daemon lives at all is told by the lock that it holds, not by the document, which outlives it.
 Known limit: where this account may not open the lock, the document's age has to do.
 """
@@ -12,7 +13,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 STATUS_FILE = ".status.json"
-STATUS_INTERVAL = 2.0  # seconds between two writings
+STATUS_INTERVAL = 2.0  # seconds between two writings while something changes
+HEARTBEAT = 8.0  # seconds between two signs of life; below the 10 s after which older readers miss a daemon
 _RESPONSES = "responses"
 _LOCK_FILE = ".daemon"  # held by the daemon of the staging directory (spec/requests.md)
-_STALE = 5 * STATUS_INTERVAL
+_STALE = 3 * HEARTBEAT
 _MAX_BYTES = 1 << 22
 
 
@@ -77,6 +79,30 @@ def write_status(responses_fd: int, document: dict[str, Any]) -> None:
     """Replace the status document; OSError if it cannot be written."""
     data = json.dumps(document, default=str).encode("ascii")
     replace_file(responses_fd, f"{STATUS_FILE}.new", STATUS_FILE, data, Durability.PROCESS)
+
+
+class StatusFile:
+    """The status document of a running daemon in `responses/`; for one thread at a time."""
+
+    def __init__(self, responses_fd: int) -> None:
+        self._fd = responses_fd
+        self._said: object = None
+
+    def keep(self, facts: object, document: Callable[[], dict[str, Any]]) -> bool:
+        """Write the document if `facts`, of which it is made, have changed, and tell whether; OSError."""
+        if facts == self._said and self.touch():
+            return False
+        write_status(self._fd, document())
+        self._said = facts
+        return True
+
+    def touch(self) -> bool:
+        """Renew the file's mtime, a sign of life; False if it is gone. OSError."""
+        try:
+            os.utime(STATUS_FILE, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

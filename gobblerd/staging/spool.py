@@ -65,8 +65,11 @@ class Spool:
         intake: Intake | None = None,
         answered: Answering = unobserved,
         turn: Turn | None = None,
+        stir: Callable[[], object] = lambda: None,
     ) -> None:
+        """`stir` is called whenever a file is looked at, often: it must cost nothing."""
         self._staging = staging
+        self._stir = stir
         self._turn = turn or Turn()
         self._limits = limits
         self._is_administrator = is_administrator
@@ -222,6 +225,7 @@ class Spool:
         helped: bool = False,
     ) -> bool:
         """Look at a file, and have it decided what becomes of it; False if a POST finds none."""
+        self._stir()
         try:
             admitted = False
             while not admitted:

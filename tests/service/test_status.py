@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 
 from gobblerd import __version__
 from gobblerd.service.schedule import JobStatus, Stamp
-from gobblerd.service.status import STATUS_FILE, Serving, Watching, read_status, status_document, write_status
+from gobblerd.service.status import (
+    HEARTBEAT,
+    STATUS_FILE,
+    Serving,
+    StatusFile,
+    Watching,
+    read_status,
+    status_document,
+    write_status,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +98,38 @@ def test_a_staging_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_status(str(tmp_path / "none"))
     assert not read_status(str(tmp_path)).alive
+
+
+def test_a_status_that_says_nothing_new_is_only_renewed(tmp_path: Path, responses: int) -> None:
+    """Its mtime is the sign of life; it is written again if what it says has changed, or if it is gone."""
+    path = tmp_path / "responses" / STATUS_FILE
+    status = StatusFile(responses)
+    made: list[int] = []
+
+    def document() -> dict[str, object]:
+        made.append(len(made))
+        return {"made": len(made)}
+
+    assert status.keep(("one", 1), document)
+    os.utime(path, (0, 0))
+    inode = path.stat().st_ino
+    assert not status.keep(("one", 1), document)
+    assert path.stat().st_mtime > 0
+    assert status.touch()
+    assert (path.stat().st_ino, len(made)) == (inode, 1)
+    assert status.keep(("one", 2), document)
+    assert read_status(str(tmp_path)).document == {"made": 2}
+    path.unlink()
+    assert not status.touch()
+    assert status.keep(("one", 2), document)
+    assert read_status(str(tmp_path)).document == {"made": 3}
+
+
+def test_where_the_lock_may_not_be_asked_the_age_tells(tmp_path: Path, responses: int) -> None:
+    """A daemon at rest gives its sign of life often enough for that."""
+    write(responses)
+    path = tmp_path / "responses" / STATUS_FILE
+    os.symlink("elsewhere", tmp_path / "responses" / ".daemon")  # as good as one that may not be opened
+    for age, alive in ((0.0, True), (2 * HEARTBEAT, True), (4 * HEARTBEAT, False)):
+        os.utime(path, (path.stat().st_atime, time.time() - age))
+        assert read_status(str(tmp_path)).alive is alive
