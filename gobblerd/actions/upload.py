@@ -5,6 +5,7 @@ was assumed (version absent, permission, link targets, quota), and where a dupli
 then, lets go, copies what is missing, and tries again.
 """
 
+import functools
 import os
 import pwd
 from dataclasses import replace
@@ -19,7 +20,7 @@ from gobblerd.domain.events import Event
 from gobblerd.domain.manifest import stored_bytes
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address, is_internal
-from gobblerd.domain.permissions import Permissions, Rights, UploadRight, upload_right
+from gobblerd.domain.permissions import NOBODY, Permissions, Rights, UploadRight, upload_right
 from gobblerd.domain.times import format_time, year_of
 from gobblerd.domain.usage import Quota, check_quota
 from gobblerd.domain.version import Latest, Summary, finish_time
@@ -30,7 +31,7 @@ from gobblerd.registry.neighbours import Candidates, GoneError, Neighbours
 from gobblerd.registry.places import Place
 from gobblerd.registry.record import Consume
 from gobblerd.registry.registry import absent
-from gobblerd.registry.source import Limits, Reader
+from gobblerd.registry.source import Limits, Reader, Survey
 from gobblerd.registry.symlinks import Surroundings
 from gobblerd.registry.transaction import Transaction
 from gobblerd.storage.files import rename, sync_directory
@@ -39,6 +40,7 @@ from gobblerd.storage.sync import TreeSync
 _TRIES = 10
 _PATH_MAX = 4095  # bytes of an absolute path, without its end
 _RESPONSES = "responses"
+_NOWHERE = Surroundings((), (), ())
 
 
 def _check_source(name: str) -> str:
@@ -72,16 +74,17 @@ class Upload(Spoofable):
 
     def perform(self, context: Context) -> Outcome:
         """Stage the version unlocked, then commit it."""
-        reader = Reader(context.caller.uid, _groups(context.caller.uid))
+        reader = Reader(context.caller.uid, _GroupsOf(context.caller.uid))
         offered = opened_offer(context.staging_fd, self.source, reader)
         with offered as offer, context.transaction() as transaction:
-            self.admit(context, _rights(context, self.place))
-            return _Work(self, context, offer, transaction).run()
+            rights = _rights(context, self.place)
+            self.admit(context, rights)
+            return _Work(self, context, offer, transaction, rights).run()
 
     def admit(self, context: Context, rights: Rights) -> UploadRight:
         """Return the caller's right to this upload; Forbidden without one, Wrong if the version exists."""
         right = upload_right(rights, context.caller, self.place, context.registry.clock.now())
-        if context.registry.metadata.has(self.place):
+        if rights.asset_exists and context.registry.metadata.has(self.place):
             raise Wrong(
                 "version {version} exists already in {asset}",
                 version=self.version,
@@ -93,7 +96,9 @@ class Upload(Spoofable):
 class _Work:
     """One upload under way."""
 
-    def __init__(self, upload: Upload, context: Context, offer: Offer, transaction: Transaction) -> None:
+    def __init__(
+        self, upload: Upload, context: Context, offer: Offer, transaction: Transaction, rights: Rights
+    ) -> None:
         self._upload = upload
         self._place = upload.place
         self._context = context
@@ -102,6 +107,7 @@ class _Work:
         self._metadata = context.registry.metadata
         self._started = context.registry.clock.now()
         self._neighbours = Neighbours(self._metadata)
+        self._rights = rights  # as they were before anything was read
 
     def run(self) -> Outcome:
         """Stage, commit, and consume what was stored if that was asked for."""
@@ -109,7 +115,7 @@ class _Work:
         slot, path = self._transaction.new_slot()
         with TreeSync(self._transaction.disk, path) as sync:
             files = self._offer.files(self._wishes(), path, candidates)
-            ingest = Ingest(self._place, files, self._neighbours, self._surroundings())
+            ingest = Ingest(self._place, files, self._neighbours, self._surroundings(files.survey))
             self._check_quota(ingest.surely_stored(candidates))
             staged = ingest.stage(path, candidates, sync)
             self._offer.check(staged.manifest)
@@ -137,7 +143,9 @@ class _Work:
         room = _PATH_MAX - above - len(f"/{layout.CHECKSUMS}")
         return replace(limits, path=min(limits.path or room, room))
 
-    def _surroundings(self) -> Surroundings:
+    def _surroundings(self, survey: Survey) -> Surroundings:
+        if not survey.symlinks:  # then nobody asks, and finding out takes a look at every directory above
+            return _NOWHERE
         context = self._context
         return self._offer.surroundings(
             context.staging, context.registry.root, tuple(context.policy.whitelist)
@@ -145,7 +153,7 @@ class _Work:
 
     def _candidates(self) -> Candidates:
         asset = self._place.of_asset()
-        latest = self._metadata.latest(asset)
+        latest = self._metadata.latest(asset) if self._rights.asset_exists else None
         version = asset.child(latest.version) if latest else None
         return Candidates(self._context.registry.root, version, self._neighbours)
 
@@ -192,7 +200,7 @@ class _Work:
             return asset.commit(Outcome())
 
     def _write_summary(self, asset: Place, staged: Staged, *, on_probation: bool) -> None:
-        latest = asset.latest()
+        latest = asset.latest() if asset.rights.asset_exists else None
         before = asset.metadata.readable_summary(asset.asset.child(latest.version)) if latest else None
         finish = finish_time(max(self._started, self._context.registry.clock.now()), before)
         user = self._context.caller.user
@@ -230,13 +238,26 @@ def _rights(context: Context, version: Address) -> Rights:
     context.registry.check_marker()
     if not metadata.has(project):
         raise absent(project)
-    return Rights(metadata.permissions(project), metadata.permissions(asset), metadata.has(asset))
+    permissions = metadata.permissions(project)
+    if not metadata.has(asset):
+        return Rights(permissions, NOBODY, asset_exists=False)
+    return Rights(permissions, metadata.permissions(asset))
 
 
-def _groups(uid: int) -> frozenset[int]:
-    """Return the groups of a user, none where the user database does not know them."""
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return frozenset()
-    return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+class _GroupsOf:
+    """The groups of a user, looked up when they are asked for: most files of a source are the user's own."""
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._known
+
+    @functools.cached_property
+    def _known(self) -> frozenset[int]:
+        """The groups; none where the user database does not know the user."""
+        try:
+            entry = pwd.getpwuid(self._uid)
+        except KeyError:
+            return frozenset()
+        return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))

@@ -47,14 +47,11 @@ def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator
     """
     large = [file for file in files if file.size > SMALL]
     tasks = itertools.chain(_groups(large, ways), _batches(files, ways))
-    if not large and _is_little(files):
-        return work_here(tasks, _LITTLE, tick)
+    few = [] if large else list(itertools.islice(files, _FEW + 1))
+    size = sum(file.size for file in few)
+    if not large and len(few) <= _FEW and size <= _LITTLE:
+        return work_here(tasks, size, tick)
     return Crew(tasks, _BATCH_BYTES).work(tick)
-
-
-def _is_little(files: Iterable[SourceFile]) -> bool:
-    sizes = [file.size for file in itertools.islice(files, _FEW + 1)]
-    return len(sizes) <= _FEW and sum(sizes) <= _LITTLE
 
 
 def _batches(files: Iterable[SourceFile], ways: Ways[R]) -> Iterator[Task[R]]:

@@ -9,7 +9,6 @@ some of its files, when the versions that they were found to equal are gone by t
 (`restage`).
 """
 
-import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -144,6 +143,7 @@ class Ingest:
         files = [file for file in self._survey.files if file.path in lost]
         self._take(files, staged, Candidates("", None, self._neighbours))
         self._settle(staged)
+        self._remove_metadata(staged)
         self._write_metadata(staged)
         sync.sync(self._survey.count())
 
@@ -216,14 +216,16 @@ class Ingest:
     # -- metadata --------------------------------------------------------------------------------------
 
     def _write_metadata(self, staged: Staged) -> None:
-        """Write `..manifest`, `..checksums` and every `..links` of a staged tree, over older ones."""
+        """Write `..manifest`, `..checksums` and every `..links` of a staged tree that has none of them."""
         links = links_by_directory(staged.manifest)
         texts = {layout.links_file(directory): documents.links_bytes(links[directory]) for directory in links}
         texts[layout.MANIFEST] = documents.manifest_bytes(staged.manifest)
         texts[layout.CHECKSUMS] = documents.checksums_bytes(staged.checksums)
-        for path in {*texts, *map(layout.links_file, staged.noted)}:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{staged.path}/{path}")
         for path, data in texts.items():
             write_file(f"{staged.path}/{path}", data, Durability.PROCESS)  # durable with the tree
         staged.noted = set(links)
+
+    def _remove_metadata(self, staged: Staged) -> None:
+        """Take away what `_write_metadata` wrote, to write it afresh."""
+        for path in (layout.MANIFEST, layout.CHECKSUMS, *map(layout.links_file, staged.noted)):
+            os.unlink(f"{staged.path}/{path}")

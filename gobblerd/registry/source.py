@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -79,7 +79,7 @@ class Reader:
     """The user on whose behalf files are read: nothing is read that they could not read themselves."""
 
     uid: int
-    groups: frozenset[int]
+    groups: Container[int]
 
     def may(self, fd: int, wanted: int) -> bool:
         """Tell whether the user owns the opened file, or its mode (or ACL) gives them `wanted` (rwx bits)."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from support.attacker import OWN, SECRET, attacking
 from support.bench import ADMIN, Bench
 from support.checker import assert_clean
+from support.places import Users
 
 from gobblerd.actions.action import Context, Policy
 from gobblerd.domain.errors import Absent, Busy, Exceeded, Fault, Forbidden, Stopped, Wrong
@@ -302,6 +304,26 @@ def test_a_spoofed_user(bench: Bench, project: str) -> None:
         as_other(bench, "alice", ALICE, "alice", **fields)
     as_other(bench, "alice", ALICE, "bob", **fields)
     assert read(bench, "p/a/1/..summary")["upload_user_id"] == "bob"
+
+
+def test_a_file_of_another_is_read_if_a_group_of_the_requester_may(
+    bench: Bench, project: str, users: Users
+) -> None:
+    """Their groups are looked up then, and only then; a user whom nobody knows has none."""
+    permit(bench, global_write=True)
+    alice = pwd.getpwnam(users.alice)
+    for number, (uid, group, is_theirs) in enumerate(
+        [(alice.pw_uid, alice.pw_gid, True), (alice.pw_uid, 61_003, False), (61_004, 61_003, False)]
+    ):
+        source = bench.source(f"s{number}", {"f": b"1"}, uid)
+        os.chown(bench.staging / source / "f", 0, group)
+        os.chmod(bench.staging / source / "f", 0o640)
+        fields = {"project": "p", "asset": f"a{number}", "version": "1", "source": source}
+        if is_theirs:
+            bench.run("upload", "alice", uid, **fields)
+        else:
+            with pytest.raises(Wrong, match="neither the requester's own"):
+                bench.run("upload", "alice", uid, **fields)
 
 
 # ---- refusals

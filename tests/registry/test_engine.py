@@ -37,7 +37,7 @@ def _either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("the C extension was not built (no compiler?): only the plain way is tested")
     threads, descriptors = threading.active_count(), sorted(os.listdir("/proc/self/fd"))
     yield
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of an earlier test may have ended meanwhile
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
 
 
