@@ -30,10 +30,11 @@ from gobblerd.registry.tree import (
     FILE,
     NOTHING,
     SYMLINK,
+    Columns,
     FilesOf,
     Tree,
     digest_at,
-    digest_files,
+    digest_batches,
     take_tree,
 )
 
@@ -212,10 +213,21 @@ class _VersionCheck:
         plain.sort()
         tree.files.clear()  # their names were needed until here
         files = FilesOf(plain, lambda path: max(0, manifest[path].size))
-        for path, digest in digest_files(self._root, files, self._tick):
-            entry, fast = manifest[path], self._fast.get(path)
-            if not _agrees(digest, entry, fast):
-                self._compare(path, digest, entry, fast)
+        for some in digest_batches(self._root, files, self._tick):
+            if isinstance(some, Columns) and self._all_agree(some, manifest):
+                continue
+            for path, digest in some.each() if isinstance(some, Columns) else [some]:
+                self._compare(path, digest, manifest[path], self._fast.get(path))
+
+    def _all_agree(self, read: Columns, manifest: Mapping[str, Entry]) -> bool:
+        """Tell whether none of these files has any of the `differences`."""
+        entries = [manifest[path] for path in read.paths]
+        fast = [self._fast.get(path) for path in read.paths]
+        return (
+            [entry.md5sum for entry in entries] == read.md5sums
+            and [entry.size for entry in entries] == [stamp[1] for stamp in read.stamps]
+            and (fast == read.xxh128s or all(map(_is_fast, fast, read.xxh128s)))
+        )
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
         for flaw, expected, found in differences(digest, entry, fast):
@@ -317,14 +329,8 @@ class _VersionCheck:
             self._add(path, Flaw.TARGET, f"{size} and {md5sum}", found)
 
 
-def _agrees(digest: Digest | str, entry: Entry, fast: str | None) -> bool:
-    """Tell whether there are no `differences`."""
-    return (
-        not isinstance(digest, str)
-        and digest.size == entry.size
-        and digest.md5sum == entry.md5sum
-        and (fast is None or digest.xxh128 == fast)
-    )
+def _is_fast(noted: str | None, found: str) -> bool:
+    return noted is None or noted == found
 
 
 def differences(

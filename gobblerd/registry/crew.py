@@ -6,6 +6,7 @@ as long as the one call, so nothing is left over for a fork, a stop or the next 
 
 import contextlib
 import functools
+import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,8 @@ T = TypeVar("T")
 Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 THREADS = 2
-_WAITING = 8  # results that a task may be ahead of who takes them
+_MAPPED = 1 << 20  # bytes from which on room is a mapping of its own
+_WAITING = 64  # results that tasks may be ahead of who takes them, and has a long one in hand
 
 
 class _EndedError(Exception):
@@ -30,21 +32,26 @@ class Desk:
         self.tick = tick
 
     @functools.cached_property
-    def buffer(self) -> bytearray:
+    def buffer(self) -> memoryview:
         """Room for a batch; memory only once it is needed."""
-        return bytearray(self._size)
+        return _room(self._size)
 
     @functools.cached_property
-    def spare(self) -> bytearray:
+    def spare(self) -> memoryview:
         """As much room again."""
-        return bytearray(self._size)
+        return _room(self._size)
+
+
+def _room(size: int) -> memoryview:
+    """Return so many bytes to write to; of many, those that nobody touches take no memory."""
+    return memoryview(mmap.mmap(-1, size) if size >= _MAPPED else bytearray(size))
 
 
 Task = Callable[[Desk], Iterator[list[T]]]  # yields results as it has some
 
 
 class Crew(Generic[T]):
-    """Works off tasks in threads; `tick` is called by the thread that takes the results."""
+    """Works off tasks in threads, of which whoever takes the results is one; only that one calls `tick`."""
 
     def __init__(self, tasks: Iterable[Task[T]], buffer_size: int) -> None:
         self._tasks = iter(tasks)
@@ -52,13 +59,16 @@ class Crew(Generic[T]):
         self._size = buffer_size
         self._results: queue.Queue[Sequence[T] | int | BaseException | None] = queue.Queue(_WAITING)
         self._ended = threading.Event()
+        self._gone = 0  # threads that have ended
 
     def work(self, tick: Tick, threads: int = THREADS) -> Iterator[T]:
         """Yield the results as they come; raises the first error of a task, or what `tick` raises."""
-        crew = [threading.Thread(target=self._run, name=f"crew-{n}", daemon=True) for n in range(threads)]
+        names = [f"crew-{number}" for number in range(1, threads)]
+        crew = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
         for thread in crew:
             thread.start()
         try:
+            yield from self._take_part(tick)
             yield from self._taken(len(crew), tick)
         finally:
             self._ended.set()
@@ -68,11 +78,20 @@ class Crew(Generic[T]):
             for thread in crew:
                 thread.join()
 
+    def _take_part(self, tick: Tick) -> Iterator[T]:
+        """Work as one of them: waking somebody for each result would cost as much as a small task."""
+        desk = Desk(self._size, tick)
+        while (task := self._task()) is not None:
+            for results in task(desk):
+                yield from results
+                yield from self._taken(0, tick)
+
     def _taken(self, working: int, tick: Tick) -> Iterator[T]:
-        while working:
+        """Yield what others did: what is there and, until so many of them have ended, what comes."""
+        while working > self._gone or not self._results.empty():
             result = self._results.get()
             if result is None:
-                working -= 1
+                self._gone += 1
             elif isinstance(result, int):
                 tick(result)
             elif isinstance(result, BaseException):

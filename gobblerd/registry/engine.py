@@ -20,13 +20,14 @@ from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick, work_here
 from gobblerd.registry.lane_group import LaneGroup, LargeWays
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.storage import native
-from gobblerd.storage.batches import Piece, read_files
-from gobblerd.storage.lanes import LANES, md5_many
+from gobblerd.storage.batches import Piece, digest_files, places
+from gobblerd.storage.lanes import LANES
 
 SMALL = 256 * 1024  # files up to this size go in batches
 _BATCH_BYTES = LANES * SMALL
 _BATCH_FILES = 256
 _FEW = 32  # files for which no thread is started, if they hold
+_KEPT = 50_000  # files that are made once, and not each time
 _LITTLE = 2 * SMALL  # no more than so many bytes
 
 R = TypeVar("R")
@@ -43,8 +44,11 @@ class Ways(LargeWays[R], Protocol[R]):
 def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator[R]:
     """Do every file, in no particular order; raises the first error, or what `tick` raises to cancel.
 
-    `files` is gone through several times, and not kept: a million may be made as they are needed.
+    `files` is gone through several times, and many are not kept: a million may be made as they are needed.
     """
+    if not isinstance(files, list):
+        some = list(itertools.islice(files, _KEPT + 1))
+        files = some if len(some) <= _KEPT else files
     large = [file for file in files if file.size > SMALL]
     tasks = itertools.chain(_groups(large, ways), _batches(files, ways))
     few = [] if large else list(itertools.islice(files, _FEW + 1))
@@ -93,7 +97,7 @@ def _groups(files: Sequence[SourceFile], ways: Ways[R]) -> list[Task[R]]:
 
 def digest_batch(
     pieces: Sequence[Piece],
-    buffer: bytearray,
+    buffer: memoryview,
     flags: int,
     owner: int,
     slowly: Callable[[int, memoryview], R],
@@ -102,14 +106,11 @@ def digest_batch(
 
     The bytes of each file then lie in the buffer one after the other.
     """
-    stamps = read_files(pieces, buffer, flags, owner)
-    view = memoryview(buffer)
-    ends = list(itertools.accumulate(piece[2] for piece in pieces))
-    places = [view[end - piece[2] : end] for end, piece in zip(ends, pieces, strict=True)]
-    md5sums = iter(md5_many([place for place, stamp in zip(places, stamps, strict=True) if stamp]))
+    stamps, md5sums = digest_files(pieces, buffer, flags, owner)
+    there = places(pieces, buffer)
     return [
-        Digest(stamp[1], next(md5sums), xxhash.xxh3_128_hexdigest(place), Stamp(*stamp))
+        Digest(stamp[1], md5sum, xxhash.xxh3_128_hexdigest(place), Stamp(*stamp))
         if stamp
         else slowly(index, place)
-        for index, (place, stamp) in enumerate(zip(places, stamps, strict=True))
+        for index, (place, stamp, md5sum) in enumerate(zip(there, stamps, md5sums, strict=True))
     ]

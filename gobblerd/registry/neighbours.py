@@ -12,7 +12,7 @@ from gobblerd.registry import layout
 from gobblerd.registry.copying import READ_LINKED, Digest, fast_checksum
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.source import Stamp, Survey
-from gobblerd.storage.batches import ANYBODY, HERE, read_files
+from gobblerd.storage.batches import ANYBODY, HERE, places, read_files
 
 
 class GoneError(Exception):
@@ -115,30 +115,29 @@ class Candidates:
             sound = False
         return file if sound else None
 
-    def equals(self, digests: Sequence[Digest], spare: bytearray | None = None) -> list[FileAddress | None]:
+    def equals(self, digests: Sequence[Digest], spare: memoryview | None = None) -> list[FileAddress | None]:
         """Return for each digest what `equal` does; a `spare` has room for all of these files together."""
         if self._latest is None or not any(digest.size in self._by_size for digest in digests):
             return [None] * len(digests)
         likely = [self._by_size.get(digest.size, {}).get(digest.md5sum) for digest in digests]
         wanted = {path: digest for path, digest in zip(likely, digests, strict=True) if path is not None}
-        room = bytearray(sum(digest.size for digest in wanted.values())) if spare is None else spare
-        there = self._fast_checksums(wanted, room)
+        size = sum(digest.size for digest in wanted.values())
+        there = self._fast_checksums(wanted, memoryview(bytearray(size)) if spare is None else spare)
         return [
             FileAddress.of(self._latest, path) if path and there.get(path) == digest.xxh128 else None
             for path, digest in zip(likely, digests, strict=True)
         ]
 
-    def _fast_checksums(self, wanted: Mapping[str, Digest], spare: bytearray) -> Mapping[str, str]:
+    def _fast_checksums(self, wanted: Mapping[str, Digest], spare: memoryview) -> Mapping[str, str]:
         """Return the fast checksums of those files of the latest version that still have their size."""
         top = f"{self._root}/{self._latest}"
         pieces = [(HERE, f"{top}/{path}", digest.size) for path, digest in wanted.items()]
         stamps = read_files(pieces, spare, READ_LINKED, ANYBODY)
-        view, end, found = memoryview(spare), 0, dict[str, str]()
-        for (path, digest), stamp in zip(wanted.items(), stamps, strict=True):
-            start, end = end, end + digest.size
-            if stamp:
-                found[path] = xxhash.xxh3_128_hexdigest(view[start:end])
-        return found
+        return {
+            path: xxhash.xxh3_128_hexdigest(place)
+            for path, place, stamp in zip(wanted, places(pieces, spare), stamps, strict=True)
+            if stamp
+        }
 
     def surely_new(self, survey: Survey) -> int:
         """Return the bytes of a survey that no duplicate can save, known before anything is read."""

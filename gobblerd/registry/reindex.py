@@ -29,7 +29,8 @@ from gobblerd.registry.symlinks import (
     link_text,
 )
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.tree import FilesOf, Tree, digest_files, take_tree
+from gobblerd.registry.tree import Columns, FilesOf, Tree, digest_batches, take_tree
+from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
 
 _OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
 
@@ -62,7 +63,9 @@ class Reindex:
         self._progress = progress
         self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
         self._neighbours = Neighbours(metadata)
-        self._digests: dict[str, Digest] = {}
+        self._stamps: dict[str, RawStamp] = {}  # of the files that were hashed, and what came of that:
+        self._entries: dict[str, Entry] = {}
+        self._checksums: dict[str, str] = {}
 
     def read(self) -> Rebuilt:
         """Read everything, unlocked; what stands in the way is the `flaw` of the result."""
@@ -130,18 +133,20 @@ class Reindex:
 
     def _hash(self, rebuilt: Rebuilt) -> None:
         files = rebuilt.tree.files
-        stale = [p for p in files if p not in self._digests or self._digests[p].stamp != files[p]]
-        meter = Meter(self._progress, sum(files[path].size for path in stale))
-        reading = FilesOf(sorted(stale), lambda path: files[path].size)
-        for path, digest in digest_files(self._root, reading, meter.tick):
-            if not isinstance(digest, Digest):
-                raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
-            self._digests[path] = digest
-            files[path] = digest.stamp  # if it differs from the walk's, the bytes are this one's
-        for path in files:
-            digest = self._digests[path]
-            rebuilt.manifest[path] = Entry(digest.size, digest.md5sum)
-            rebuilt.checksums[path] = digest.xxh128
+        stale = [path for path, stamp in files.items() if self._stamps.get(path) != stamp]
+        meter = Meter(self._progress, sum(files[path][1] for path in stale))
+        reading = FilesOf(sorted(stale), lambda path: files[path][1])
+        for some in digest_batches(self._root, reading, meter.tick):
+            self._keep(some if isinstance(some, Columns) else _as_columns(*some))
+        rebuilt.manifest.update({path: self._entries[path] for path in files})
+        rebuilt.checksums.update({path: self._checksums[path] for path in files})
+        files.update({path: self._stamps[path] for path in files})  # where it differs: the bytes' own
+
+    def _keep(self, read: Columns) -> None:
+        self._stamps.update(zip(read.paths, read.stamps, strict=True))
+        self._checksums.update(zip(read.paths, read.xxh128s, strict=True))
+        entries = map(Entry, [stamp[1] for stamp in read.stamps], read.md5sums)
+        self._entries.update(zip(read.paths, entries, strict=True))
 
     # -- links -----------------------------------------------------------------------------------------
 
@@ -195,3 +200,10 @@ class Reindex:
             return link_text(FileAddress.of(self._version, path), link)
         assert isinstance(target, WhitelistedTarget)
         return target.path
+
+
+def _as_columns(path: str, digest: Digest | str) -> Columns:
+    """Return what was read of one file as that of many; Wrong if it could not be read."""
+    if not isinstance(digest, Digest):
+        raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
+    return Columns([path], [digest.stamp.raw], [digest.md5sum], [digest.xxh128])

@@ -11,15 +11,19 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+import xxhash
+
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry import layout
 from gobblerd.registry.copying import Digest, Tick, digest_file
 from gobblerd.registry.crew import Desk
-from gobblerd.registry.engine import digest_batch, work_off
+from gobblerd.registry.engine import work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, HERE, read_directory
+from gobblerd.storage.batches import ANYBODY, HERE, Name, RawStamp, places, read_directory, read_kinds
+from gobblerd.storage.batches import digest_files as read_and_digest
 from gobblerd.storage.files import READ_FILE, opened
 
 FILE = "a regular file"
@@ -28,7 +32,7 @@ EMPTY = "an empty directory"
 DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NO_STAMP = Stamp(0, 0, 0, 0)
+_NO_STAMP: RawStamp = (0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -38,14 +42,14 @@ class Tree:
     Of two equal trees, taken at different times, nothing changed between.
     """
 
-    files: dict[str, Stamp] = field(default_factory=dict)
+    files: dict[str, RawStamp] = field(default_factory=dict)
     symlinks: dict[str, str] = field(default_factory=dict)  # with their texts
     directories: set[str] = field(default_factory=set)  # the empty ones among them, the top not
     empty: set[str] = field(default_factory=set)
-    links: dict[str, Stamp] = field(default_factory=dict)  # directory -> its `..links`
+    links: dict[str, RawStamp] = field(default_factory=dict)  # directory -> its `..links`
     others: dict[str, str] = field(default_factory=dict)  # what may not be there, and what it is
     unreadable: dict[str, str] = field(default_factory=dict)  # directories, and why
-    stamped: bool = True  # else files have the stamp of nothing
+    stamped: bool = True  # else what has a stamp has that of nothing
 
     def what(self, path: str) -> str:
         """Say what is at the path."""
@@ -81,14 +85,14 @@ def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     prefix = f"{directory}/" if directory else ""
     try:
         with opened(layout.join(root, directory), _LIST) as fd:
-            for name, mode, stamp in itertools.chain.from_iterable(read_directory(fd)):
-                if is_internal(name):
+            for name, mode, stamp in _listed(fd, stamped=tree.stamped):
+                if name[0] == "." and is_internal(name):
                     if name == layout.LINKS:
-                        tree.links[directory] = Stamp(*stamp)
+                        tree.links[directory] = stamp
                     continue
                 holds = True
-                if stat.S_ISREG(mode) and _is_utf8(name):
-                    tree.files[prefix + name] = Stamp(*stamp) if tree.stamped else _NO_STAMP
+                if stat.S_ISREG(mode) and (name.isascii() or _is_utf8(name)):
+                    tree.files[prefix + name] = stamp
                 else:
                     _take_other(tree, name, mode, prefix + name, below, fd)
     except OSError as error:
@@ -99,9 +103,13 @@ def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     return below
 
 
+def _listed(fd: int, *, stamped: bool) -> Iterator[Name]:
+    if stamped:
+        return itertools.chain.from_iterable(read_directory(fd))
+    return ((name, mode, _NO_STAMP) for names in read_kinds(fd) for name, mode in names)
+
+
 def _is_utf8(name: str) -> bool:
-    if name.isascii():
-        return True
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -133,12 +141,35 @@ class FilesOf:
         return (SourceFile(path, self.size_of(path)) for path in self.paths)
 
 
-def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[tuple[str, Digest | str]]:
-    """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
-    return work_off(files, _Hashing(root), tick)
-
-
 Hashed = tuple[str, Digest | str]
+
+
+class Columns(msgspec.Struct, frozen=True, gc=False):
+    """What was read of some small files: a column each, the same file at the same index."""
+
+    paths: list[str]
+    stamps: list[RawStamp]
+    md5sums: list[str]
+    xxh128s: list[str]
+
+    def each(self) -> Iterator[tuple[str, Digest]]:
+        """Yield the files one by one."""
+        columns = zip(self.paths, self.stamps, self.md5sums, self.xxh128s, strict=True)
+        return ((path, Digest(stamp[1], md5, xxh, Stamp(*stamp))) for path, stamp, md5, xxh in columns)
+
+
+def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[Hashed]:
+    """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
+    for some in digest_batches(root, files, tick):
+        if isinstance(some, Columns):
+            yield from some.each()
+        else:
+            yield some
+
+
+def digest_batches(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[Columns | Hashed]:
+    """Do the same, but yield small files many at a time, for whoever can do without an object for each."""
+    return work_off(files, _Hashing(root), tick)
 
 
 @dataclass(frozen=True)
@@ -153,20 +184,27 @@ class _Hashing:
         with opened(f"{self.root}/{file.path}", READ_FILE) as fd:
             yield fd, NOWHERE
 
-    def result(self, file: SourceFile, digest: Digest) -> Hashed:
+    def result(self, file: SourceFile, digest: Digest) -> Columns | Hashed:
         return file.path, digest
 
-    def failed(self, file: SourceFile, error: OSError | Wrong) -> Hashed:
+    def failed(self, file: SourceFile, error: OSError | Wrong) -> Columns | Hashed:
         return file.path, _sentence(error)
 
-    def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Hashed]:
+    def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Columns | Hashed]:
         pieces = [(HERE, f"{self.root}/{file.path}", file.size) for file in files]
-
-        def slowly(index: int, _: memoryview) -> Digest | str:
-            return digest_at(pieces[index][1], files[index].path, lambda _: None)
-
-        digests = digest_batch(pieces, desk.buffer, READ_FILE, ANYBODY, slowly)
-        return [(file.path, digest) for file, digest in zip(files, digests, strict=True)]
+        found, md5sums = read_and_digest(pieces, desk.buffer, READ_FILE, ANYBODY)
+        xxh128s = list(map(xxhash.xxh3_128_hexdigest, places(pieces, desk.buffer)))
+        paths = [file.path for file in files]
+        stamps = [stamp for stamp in found if stamp is not None]
+        if len(stamps) == len(found):
+            return [Columns(paths, stamps, md5sums, xxh128s)]
+        read = [index for index, stamp in enumerate(found) if stamp is not None]
+        columns = [[column[index] for index in read] for column in (paths, md5sums, xxh128s)]
+        slowly = [index for index, stamp in enumerate(found) if stamp is None]
+        return [
+            Columns(columns[0], stamps, columns[1], columns[2]),
+            *((paths[index], digest_at(pieces[index][1], paths[index], lambda _: None)) for index in slowly),
+        ]
 
 
 def digest_at(full: str, shown: str, tick: Tick) -> Digest | str:

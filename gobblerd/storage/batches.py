@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 
 from gobblerd.storage import native
 from gobblerd.storage.files import FILE_MODE, write_all
+from gobblerd.storage.lanes import WORTH_WHILE, md5_many
 
 Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 Name = tuple[str, int, RawStamp]  # name, mode
+Kind = tuple[str, int]  # name, the type bits of its mode
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
@@ -35,14 +37,33 @@ def read_files(
     if native.NATIVE is not None:
         found: list[RawStamp | None] = native.NATIVE.read_files(pieces, buffer, flags, owner)
         return found
-    stamps, offset, view = [], 0, memoryview(buffer)
-    for piece in pieces:
-        size = piece[2]
-        if size > len(view) - offset:
-            raise ValueError("the files do not fit the buffer")
-        stamps.append(_read_one(piece, view[offset : offset + size], flags, owner))
-        offset += size
-    return stamps
+    return [
+        _read_one(piece, place, flags, owner)
+        for piece, place in zip(pieces, places(pieces, buffer), strict=True)
+    ]
+
+
+def places(pieces: Sequence[Piece], buffer: bytearray | memoryview) -> list[memoryview]:
+    """Return where in the buffer the bytes of each file lie; ValueError if it has no room for all."""
+    view, ends = memoryview(buffer), list(itertools.accumulate(size for _, _, size in pieces))
+    if ends and ends[-1] > len(view):
+        raise ValueError("the files do not fit the buffer")
+    return [view[start:end] for start, end in itertools.pairwise([0, *ends])]
+
+
+def digest_files(
+    pieces: Sequence[Piece], buffer: bytearray | memoryview, flags: int, owner: int
+) -> tuple[list[RawStamp | None], list[str]]:
+    """Read files as `read_files` does, and return the MD5 of each in hex too; "" where the stamp is None."""
+    if native.NATIVE is not None and len(pieces) >= WORTH_WHILE:
+        found: tuple[list[RawStamp | None], list[str]] = native.NATIVE.digest_files(
+            pieces, buffer, flags, owner
+        )
+        return found
+    stamps = read_files(pieces, buffer, flags, owner)
+    there = [place for place, stamp in zip(places(pieces, buffer), stamps, strict=True) if stamp]
+    md5sums = iter(md5_many(there))
+    return stamps, [next(md5sums) if stamp else "" for stamp in stamps]
 
 
 def _read_one(piece: Piece, place: memoryview, flags: int, owner: int) -> RawStamp | None:
@@ -114,13 +135,34 @@ def read_directory(fd: int) -> Iterator[list[Name]]:
                 yield names
         return
     os.lseek(fd, 0, os.SEEK_SET)
-    while names := native.NATIVE.read_directory(fd):
+    while names := native.NATIVE.read_directory(fd, True):
+        yield names
+
+
+def read_kinds(fd: int) -> Iterator[list[Kind]]:
+    """Yield the names in an opened directory and what they are; most filesystems tell without a look at each.
+
+    OSError as `read_directory`.
+    """
+    if native.NATIVE is None:
+        with os.scandir(fd) as entries:
+            while names := [_kind(entry) for entry in itertools.islice(entries, _NAMES)]:
+                yield names
+        return
+    os.lseek(fd, 0, os.SEEK_SET)
+    while names := native.NATIVE.read_directory(fd, False):
         yield names
 
 
 def _name(entry: "os.DirEntry[str]") -> Name:
     status = entry.stat(follow_symlinks=False)
     return entry.name, status.st_mode, _raw(status)
+
+
+def _kind(entry: "os.DirEntry[str]") -> Kind:
+    if entry.is_file(follow_symlinks=False):
+        return entry.name, stat.S_IFREG
+    return entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
 
 
 def unlink_files(dir_fd: int, files: Sequence[tuple[str, RawStamp]]) -> None:

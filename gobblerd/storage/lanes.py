@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from gobblerd.storage import native
 
 LANES = 16  # as many streams as go side by side
-_WORTH_WHILE = 3  # streams from which on lanes are faster than hashlib
+WORTH_WHILE = 3  # streams from which on lanes are faster than hashlib
 _DIGEST = 16
 
 Bytes = bytes | bytearray | memoryview
@@ -70,13 +70,13 @@ class LaneStreams:
 
 def streams(count: int) -> Streams:
     """Begin so many MD5s at once."""
-    worth_while = native.NATIVE is not None and count >= _WORTH_WHILE
+    worth_while = native.NATIVE is not None and count >= WORTH_WHILE
     return LaneStreams(count) if worth_while else HashlibStreams(count)
 
 
 def md5_many(texts: Sequence[Bytes]) -> list[str]:
     """Return the MD5 of each byte string, in hex."""
-    if native.NATIVE is None or len(texts) < _WORTH_WHILE:
+    if native.NATIVE is None or len(texts) < WORTH_WHILE:
         return [hashlib.md5(text, usedforsecurity=False).hexdigest() for text in texts]
     states = native.NATIVE.md5_start(len(texts))
     native.NATIVE.md5_update(states, texts)

@@ -1,8 +1,10 @@
 """Batches of small files: only the ordinary is read, only what is new is written, whichever way."""
 
+import hashlib
 import itertools
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from gobblerd.storage.batches import (
     ANYBODY,
     HERE,
     Piece,
+    digest_files,
     read_directory,
     read_files,
+    read_kinds,
     unlink_files,
     write_files,
 )
@@ -127,6 +131,27 @@ def test_a_byte_for_each_file(either: str, top: int) -> None:
             write_files([(top, "a", 1)], wanted, b"x")
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
+def test_files_are_read_and_hashed_in_one_go(either: str, tmp_path: Path, top: int, count: int) -> None:
+    """Bytes and stamps as `read_files` has them, and the MD5 of each; none where there is no stamp."""
+    contents = {f"ü {index}": os.urandom(index * 997 % 9000) for index in range(count)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    pieces = [(top, name, len(data)) for name, data in contents.items()]
+    pieces.insert(count // 2, (top, "none", 77))
+    pieces.append((HERE, str(tmp_path), 5))
+    size = sum(piece[2] for piece in pieces)
+    here, there = bytearray(size), bytearray(size)
+    stamps, md5sums = digest_files(pieces, here, READ_FILE, ANYBODY)
+    assert stamps == read_files(pieces, there, READ_FILE, ANYBODY)
+    assert here == there
+    assert [stamp is None for stamp in stamps] == [not md5sum for md5sum in md5sums]
+    digests = [hashlib.md5(contents[name]).hexdigest() if name in contents else "" for _, name, _ in pieces]
+    assert md5sums == digests
+    with pytest.raises(ValueError, match="buffer"):
+        digest_files(pieces, bytearray(size - 1), READ_FILE, ANYBODY)
+
+
 def listed(path: Path) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
     """List a directory by what is tested."""
     with opened(str(path), READ_DIRECTORY) as fd:
@@ -155,6 +180,11 @@ def test_a_directory_is_listed_with_what_its_names_are(either: str, tmp_path: Pa
             (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
         )
     assert listed(tmp_path) == expected
+    with opened(str(tmp_path), READ_DIRECTORY) as fd:
+        kinds = list(itertools.chain.from_iterable(read_kinds(fd)))
+        assert list(itertools.chain.from_iterable(read_kinds(fd))) == kinds
+    assert len(kinds) == len(expected)
+    assert dict(kinds) == {name: stat.S_IFMT(mode) for name, (mode, _) in expected.items()}
 
 
 def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
@@ -165,6 +195,8 @@ def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
     assert not isinstance(raised.value.filename, str)
     with pytest.raises(OSError, match="Bad file descriptor"):
         list(read_directory(fd))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(read_kinds(fd))
 
 
 def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> None:
@@ -173,6 +205,7 @@ def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> N
     with opened(str(tmp_path / "d"), READ_DIRECTORY) as fd:
         (tmp_path / "d").rmdir()
         assert list(read_directory(fd)) == []
+        assert list(read_kinds(fd)) == []
 
 
 def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, top: int) -> None:
