@@ -11,7 +11,7 @@ import click
 
 from gobblerd import __version__
 from gobblerd.cli.go_options import is_go_option
-from gobblerd.cli.imports import uncollected
+from gobblerd.service.imports import uncollected
 
 _COMMANDS: Mapping[str, str] = {
     "serve": "gobblerd.cli.serve",

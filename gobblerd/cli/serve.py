@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from gobblerd.cli.imports import for_a_daemon
 from gobblerd.cli.settings import GoCommand, config_option, given, load_or_exit, setting_options
 from gobblerd.service.config import Config, load
+from gobblerd.service.imports import for_a_daemon
+from gobblerd.service.web_process import WebProcess
 
 UMASK = 0o022  # what the registry's modes (0755, 0644) are made under, whatever we were started with
 
@@ -26,6 +27,7 @@ def command(config_file: str | None, **values: Any) -> None:
     config = load_or_exit(config_file, options)
     _require_directories(config)
     os.umask(UMASK)
+    web = WebProcess() if config.port else None  # what it imports, it imports meanwhile
     with for_a_daemon():
         from gobblerd.service import logs  # noqa: PLC0415 - a wrong configuration is told sooner without it
 
@@ -33,7 +35,7 @@ def command(config_file: str | None, **values: Any) -> None:
         from gobblerd.service.daemon import Daemon  # noqa: PLC0415 - as above
 
     file = os.path.abspath(config_file) if config_file else None
-    sys.exit(Daemon(config, lambda: load(file, options)).run())
+    sys.exit(Daemon(config, lambda: load(file, options), web).run())
 
 
 def _require_directories(config: Config) -> None:

@@ -9,24 +9,26 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gobblerd.service.web_process import BACKLOG
+
 _LEAST = 16
-_BACKLOG = 1024  # connections that may wait to be accepted
 _AT_ONCE = 64  # of them are accepted before one is counted: asyncio takes its backlog for that number too
 
 
-async def listen(server: web.Server, host: str, port: int) -> asyncio.Server:
-    """Begin to accept connections, as many as are good for us. OSError."""
-    protocol = bounded(server, most_connections())
-    listener = await asyncio.get_running_loop().create_server(protocol, host, port, backlog=_AT_ONCE)
-    for each in listener.sockets:
+async def listen(server: web.Server, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+    """Begin to accept connections on listening sockets, as many as are good for us. OSError."""
+    loop, protocol = asyncio.get_running_loop(), bounded(server, most_connections())
+    listeners = []
+    for each in sockets:
         with socket.socket(fileno=os.dup(each.fileno())) as same:
-            same.listen(_BACKLOG)
-    return listener
+            listeners.append(await loop.create_server(protocol, sock=each, backlog=_AT_ONCE))
+            same.listen(BACKLOG)
+    return listeners
 
 
 def most_connections() -> int:

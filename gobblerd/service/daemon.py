@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
-from aiohttp import web
 
 from gobblerd import __version__
 from gobblerd.actions.action import Policy
@@ -26,29 +25,29 @@ from gobblerd.archive.exports import ExportPolicy
 from gobblerd.domain.errors import GobblerdError
 from gobblerd.domain.times import format_time
 from gobblerd.registry import layout
-from gobblerd.registry.browse import Browser
 from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
 from gobblerd.service import logs
+from gobblerd.service.calls import Desk
 from gobblerd.service.config import Config, changes_needing_restart
-from gobblerd.service.connections import listen
 from gobblerd.service.dispatch import Dispatcher, Rules
+from gobblerd.service.front import Front
 from gobblerd.service.gauges import Gauges
 from gobblerd.service.housekeeping import Housekeeping
 from gobblerd.service.jobs import Jobs
 from gobblerd.service.memory import use_few_arenas
 from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
-from gobblerd.service.page.page import make_page
-from gobblerd.service.rest import ServiceInfo, make_app
 from gobblerd.service.schedule import JobStatus, Schedule
 from gobblerd.service.settings import ConfigError
 from gobblerd.service.shares import Shares
 from gobblerd.service.status import Serving, StatusFile, Watching, status_document, write_status
 from gobblerd.service.vitals import Vitals
+from gobblerd.service.web.messages import Settings, Setup
+from gobblerd.service.web_process import WebProcess, listening_sockets
 from gobblerd.service.workers import Posts, Workers
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
@@ -100,8 +99,11 @@ def spool_limits_of(config: Config) -> SpoolLimits:
 class Daemon:
     """One daemon: one staging directory, one registry."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config], web: WebProcess | None = None) -> None:
+        """Compose nothing yet; `web` is the web process that was spawned for it, None without HTTP."""
         self._config = config
+        self._web = web
+        self._front: Front | None = None
         self._reload = reload
         self._rules = rules_of(config)
         self._limits = spool_limits_of(config)
@@ -177,7 +179,6 @@ class Daemon:
             Gauges(self._spool.snapshot, self._schedule.snapshot, shares.figures, self._vitals)
         )
         self._started = format_time(self._staging.clock.now())
-        self._browser = Browser(config.registry, lambda: self._config.whitelist)
 
     def _watch_settings(self) -> WatchSettings:
         config = self._config
@@ -196,34 +197,24 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._on_hangup(loop))
-        runner = await self._listen()
+        if self._web is not None:
+            self._front = self._open_front(self._web)
+            self._front.start()
         beginning = loop.run_in_executor(None, self._begin)
         self._house.start(partial(loop.call_soon_threadsafe, self._notifier.alive))
         await stop.wait()
-        await self._stop(beginning, runner)
+        await self._stop(beginning)
 
-    async def _listen(self) -> web.AppRunner | None:
-        if not self._config.port:
-            return None
-        info = ServiceInfo("gobblerd", __version__, self._url, self._staging.path, self._config.registry)
-        prefix = self._config.prefix
-        page = make_page(self._browser, self._config.registry, self._document, prefix)
-        app = make_app(
-            Posts(self._spool, self._workers),
-            self._browser,
-            info,
-            prefix,
-            self._vitals.problems,
-            page,
-            self._metrics.text,
+    def _open_front(self, web: WebProcess) -> Front:
+        desk = Desk(
+            Posts(self._spool, self._workers), self._vitals.problems, self._metrics.text, self._document
         )
-        runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=2.0, auto_decompress=False
-        )
-        await runner.setup()
-        assert runner.server is not None
-        self._listener = await listen(runner.server, self._config.host, self._config.port)
-        return runner
+        return Front(web, listening_sockets(self._config.host, self._config.port), desk, self._setup)
+
+    def _setup(self) -> Setup:
+        config = self._config
+        settings = Settings(tuple(config.whitelist), config.log_level)
+        return Setup(self._staging.path, config.registry, self._url, config.prefix, settings)
 
     def _begin(self) -> None:
         """Mend what a crash left, then begin to take requests; in a thread, while HTTP answers already."""
@@ -306,6 +297,8 @@ class Daemon:
             found.append("a worker thread has died")
         if not self._schedule.alive:
             found.append("the scheduler does not run")
+        if self._front is not None and not self._front.alive:
+            found.append("the web process has died, and is being replaced")
         try:
             self._registry.check_marker()
             os.stat(layout.join(self._registry.root, layout.LOGS))
@@ -336,6 +329,8 @@ class Daemon:
             self._rules = rules_of(self._config)
             self._limits = spool_limits_of(self._config)
             logs.configure(self._config.log_level)
+            if self._front is not None:
+                self._front.settings_changed()
             if self._began.is_set():
                 self._schedule.replace(self._jobs.planned())
             log.info("the configuration was reloaded", needs_restart=waiting)
@@ -345,7 +340,6 @@ class Daemon:
     async def _stop(
         self,
         beginning: "asyncio.Future[None]",
-        runner: web.AppRunner | None,
     ) -> None:
         timeout = self._config.drain_timeout
         self._state = "draining"
@@ -359,10 +353,8 @@ class Daemon:
             await asyncio.wait_for(asyncio.shield(beginning), timeout / 2)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(loop.run_in_executor(None, self._drain, timeout), timeout)
-        if runner is not None:
-            self._listener.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runner.cleanup(), max(1.0, deadline - loop.time()))
+        if self._front is not None:
+            await loop.run_in_executor(None, self._front.close, max(1.0, deadline - loop.time()))
         self._leave()
 
     def _drain(self, timeout: float) -> None:

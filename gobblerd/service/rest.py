@@ -8,62 +8,41 @@ seconds at the most; then the connection is closed.
 """
 
 import asyncio
-import contextlib
 import posixpath
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 
 from gobblerd.domain.errors import Absent, Wrong
-from gobblerd.domain.messages import REQUEST_PREFIX, Response
+from gobblerd.domain.messages import REQUEST_PREFIX
 from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
 from gobblerd.registry.releases import resolve_versions
 from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
 from gobblerd.service.archives import Archives
 from gobblerd.service.fetch import fetch
-from gobblerd.service.landing import Landing
 from gobblerd.service.listing import list_names
 from gobblerd.service.openapi import OPERATIONS, description
 from gobblerd.service.openapi import page as page_of
 from gobblerd.service.page.page import Page, prefers_page
+from gobblerd.service.web.messages import ABSENT, Kind, Reply
 
 _THREADS = 8
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
 _NAME_MAX_BYTES = 255
 
 
-class Progress(Protocol):
-    """How far a queued or running request is."""
+class Daemon(Protocol):
+    """Who is asked for everything that does not lie in the registry (web/asking.py)."""
 
-    @property
-    def state(self) -> str: ...  # noqa: D102 - the fields of GET /response
-    @property
-    def ahead(self) -> int: ...  # noqa: D102
-    @property
-    def bytes_done(self) -> int: ...  # noqa: D102
-    @property
-    def bytes_total(self) -> int: ...  # noqa: D102
-
-
-class Requests(Protocol):
-    """As much of the spool as the REST API needs."""
-
-    def post(self, name: str) -> "Future[Response]":
-        """Take up the request file, or join or repeat; never blocks.
-
-        The future fails with FileNotFoundError while no such file is visible.
-        """
-
-    def response(self, name: str) -> Response | None:
-        """Return the recorded response."""
-
-    def progress(self, name: str) -> Progress | None:
-        """Return how far a queued or running request is."""
+    async def ask(self, kind: Kind, about: str = "") -> Reply:
+        """Return the daemon's reply; ABSENT as its code means that there is nothing of that name (yet)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +58,40 @@ class ServiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long, in seconds, to look again for a request file that is not visible yet, and how often."""
+    """Seconds: how long to look again for a request file that is not visible yet, and how often.
+
+    `silence` is how long the daemon may take to say how it is.
+    """
 
     total: float = 5.0
     first: float = 0.05
     most: float = 0.25
+    silence: float = 10.0
 
 
 PATIENCE = Patience()
-MetricsSource = Callable[[str], tuple[bytes, str]]  # Accept header -> metrics and their content type
 
 
 def make_app(
-    spool: Requests,
+    daemon: Daemon,
     browser: Browser,
     info: ServiceInfo,
     prefix: str,
-    health: Callable[[], list[str]],
     page: Page,
-    metrics: MetricsSource,
     *,
     patience: Patience = PATIENCE,
 ) -> web.Application:
     """Compose the application; `prefix` ("" or like "/gobbler") comes before every path.
 
-    `health` returns what is wrong, nothing if all is well; `page` is for browsers. `metrics` returns the
-    metrics in the format that an Accept header asks for, and their content type.
+    `page` is for browsers.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
     api = _Api(
-        spool=spool,
+        daemon=daemon,
         browser=browser,
         info=info,
         prefix=prefix,
-        health=health,
-        metrics=metrics,
         pool=pool,
         archives=Archives(browser.root, browser.whitelist, pool),
         patience=patience,
@@ -166,26 +143,22 @@ async def _closing(pool: ThreadPoolExecutor) -> AsyncIterator[None]:
 class _Api:
     """One method per operation of `openapi.OPERATIONS`, by its name."""
 
-    spool: Requests
+    daemon: Daemon
     browser: Browser
     info: ServiceInfo
     prefix: str
-    health: Callable[[], list[str]]
-    metrics: MetricsSource
     pool: ThreadPoolExecutor
     archives: Archives
     patience: Patience
     description: Mapping[str, Any]
     page: Page
-    landing: Landing = field(default_factory=Landing)
 
     async def post_request(self, request: web.Request) -> web.StreamResponse:
         """Answer as the request is answered; it goes on if the client goes away."""
         name = _request_name(self._rest_of_path(request, "/new/"))
-        response = await self._response_of(name)
-        return json_answer(dict(response.body), response.code)
+        return _passed_on(await self._response_of(name))
 
-    async def _response_of(self, name: str) -> Response:
+    async def _response_of(self, name: str) -> Reply:
         """Have the request performed; look again for a while where its file is not visible yet.
 
         Network filesystems cache that a file is not there (spec/http.md).
@@ -194,8 +167,9 @@ class _Api:
         deadline = loop.time() + self.patience.total
         pause = self.patience.first
         while True:
-            with contextlib.suppress(FileNotFoundError):
-                return await self.landing.of(self.spool.post(name))
+            reply = await self.daemon.ask("post", name)
+            if reply.code != ABSENT:
+                return reply
             left = deadline - loop.time()
             if left <= 0:
                 raise Wrong("there is no request file {name} in the staging directory", name=name)
@@ -205,17 +179,10 @@ class _Api:
     async def get_response(self, request: web.Request) -> web.StreamResponse:
         """Answer with the recorded response, or with how far the request is."""
         name = _request_name(self._rest_of_path(request, "/response/"))
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.pool, self._recorded, name)
-
-    def _recorded(self, name: str) -> web.Response:
-        # Progress first: a request that ends in between is then found answered.
-        if (progress := self.spool.progress(name)) is not None:
-            keys = ("state", "ahead", "bytes_done", "bytes_total")
-            return json_answer({key: getattr(progress, key) for key in keys}, 202)
-        if (response := self.spool.response(name)) is not None:
-            return json_answer(response.document())
-        raise Absent("there is no response to {name}", name=name)
+        reply = await self.daemon.ask("recorded", name)
+        if reply.code == ABSENT:
+            raise Absent("there is no response to {name}", name=name)
+        return _passed_on(reply)
 
     async def list_names(self, request: web.Request) -> web.StreamResponse:
         """Answer with the names in a directory of the registry."""
@@ -261,16 +228,21 @@ class _Api:
 
     async def get_health(self, _request: web.Request) -> web.StreamResponse:
         """Answer with whether the service can serve."""
-        if problems := self.health():
+        if problems := await self._problems():
             return error_answer("; ".join(problems), 503)
         return json_answer({"status": "SUCCESS", "name": self.info.name, "version": self.info.version})
 
+    async def _problems(self) -> list[str]:
+        try:
+            reply = await asyncio.wait_for(self.daemon.ask("problems"), self.patience.silence)
+        except TimeoutError:
+            return [f"the daemon has not answered for {self.patience.silence:g} s"]
+        return msgspec.json.decode(reply.body, type=list[str])
+
     async def get_metrics(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the metrics; in the pool, since thousands of series take a while to write."""
-        accept = request.headers.get("Accept", "")
-        loop = asyncio.get_running_loop()
-        body, content_type = await loop.run_in_executor(self.pool, self.metrics, accept)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        """Answer with the metrics, in the format that the Accept header asks for."""
+        reply = await self.daemon.ask("metrics", request.headers.get("Accept", ""))
+        return web.Response(body=reply.body, status=reply.code, headers={"Content-Type": reply.content_type})
 
     async def get_description(self, _request: web.Request) -> web.StreamResponse:
         """Answer with the API's description."""
@@ -291,6 +263,11 @@ class _Api:
             return unquote(raw, errors="strict")
         except UnicodeDecodeError:
             raise Wrong("the path {path} is not valid UTF-8", path=raw) from None
+
+
+def _passed_on(reply: Reply) -> web.Response:
+    """Return what the daemon answered, as it is."""
+    return web.Response(body=reply.body, status=reply.code, content_type=reply.content_type)
 
 
 def _request_name(name: str) -> str:

@@ -20,8 +20,10 @@ from aiohttp import web
 
 from gobblerd.domain.messages import Identity, Response
 from gobblerd.registry.browse import Browser
+from gobblerd.service.calls import Desk, settled
 from gobblerd.service.page.page import make_page
 from gobblerd.service.rest import Patience, ServiceInfo, make_app
+from gobblerd.service.web.messages import Call, Kind, Reply
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 INFO = ServiceInfo("gobblerd", "0.1.0", "https://example.org/gobblerd", "/staging/", "/registry/./r")
@@ -85,6 +87,19 @@ class FakeSpool:
         future.set_result(response)
         self.files[response.identity.name] = future
         return response.identity.name
+
+
+class Beside:
+    """A daemon in the same process: no socket lies between it and who asks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def ask(self, kind: Kind, about: str = "") -> Reply:
+        call = Call(0, kind, about)
+        future: Future[Any] = getattr(self._desk, call.kind)(call.about)
+        await asyncio.wait([asyncio.wrap_future(future)])
+        return Reply(call.number, *settled(future))
 
 
 @dataclass
@@ -156,9 +171,10 @@ def serving(
 ) -> Iterator[Server]:
     """Serve the registry until the block ends."""
     spool, problems = FakeSpool(), list[str]()
+    daemon = Beside(Desk(spool, lambda: problems, no_metrics, status))
     browser = browser or Browser(registry, lambda: whitelist)
     page = make_page(browser, registry, status, prefix)
-    app = make_app(spool, browser, INFO, prefix, lambda: problems, page, no_metrics, patience=IMPATIENT)
+    app = make_app(daemon, browser, INFO, prefix, page, patience=IMPATIENT)
     started: Future[_Running] = Future()
     thread = threading.Thread(target=asyncio.run, args=(_serve(app, started),))
     thread.start()

@@ -7,9 +7,9 @@ import sys
 LOOK = """
 import gc, json, ssl, sys
 find = ssl.SSLContext.set_default_verify_paths
-from gobblerd.cli.imports import for_a_daemon
-with for_a_daemon():
-    import gobblerd.service.daemon
+from gobblerd.service.imports import for_http
+with for_http():
+    import gobblerd.service.web.process
 from aiohttp import connector
 found = {
     "loaded": sorted(name for name in sys.modules if name.partition(".")[0] in {"rich", "apscheduler", "jinja2"}),
@@ -35,3 +35,14 @@ def test_a_daemon_is_imported_without_what_it_never_uses() -> None:
         "collecting": True,
         "frozen": True,
     }
+
+
+def test_a_daemon_does_not_wait_for_what_http_needs() -> None:
+    """The web process imports it meanwhile."""
+    look = (
+        "import sys; from gobblerd.service.imports import for_a_daemon\n"
+        "with for_a_daemon(): import gobblerd.cli.serve, gobblerd.service.daemon\n"
+        "print(sorted({'aiohttp', 'jinja2', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

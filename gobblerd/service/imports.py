@@ -1,7 +1,7 @@
 """Importing what a process needs, without what it never uses: the start of a daemon is mostly that.
 
 The interpreter's collector would look again and again at a hundred thousand objects that all stay. aiohttp
-loads the system's certificates, twice, for its client, which the daemon has no use for; structlog takes rich
+loads the system's certificates, twice, for its client, which nobody here has a use for; structlog takes rich
 along, for tracebacks in colour.
 """
 
@@ -24,8 +24,15 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def for_a_daemon() -> Iterator[None]:
-    """Import aiohttp and structlog within this block without what a daemon never uses."""
-    with uncollected(), _without_certificates(), _without("rich"):
+    """Import structlog within this block without what a daemon never uses."""
+    with uncollected(), _without("rich"):
+        yield
+
+
+@contextlib.contextmanager
+def for_http() -> Iterator[None]:
+    """Import aiohttp too within this block, without what a server never uses."""
+    with for_a_daemon(), _without_certificates():
         yield
 
 
