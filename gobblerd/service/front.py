@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 _PAUSE_FIRST = 0.1  # seconds until a web process that died is replaced; twice that the next time
 _PAUSE_MOST = 30.0
+_ENDING_MOST = 5.0  # seconds: it cuts off by itself, after two, what it is still sending
 _LIVED_LONG = 60.0  # seconds after which its death is not one of a series
 
 
@@ -74,10 +75,10 @@ class Front:
             self.start()
 
     def close(self, seconds: float) -> None:
-        """Let what is being answered be answered, for so long at the most; then nothing listens any more."""
+        """Let what is being answered be answered, for so long at the most; nothing listens any more."""
         self._closing = True
         for each in self._listeners:
             each.close()
         self._server.say(Close())
-        if self._web.join(seconds) is None:
+        if self._web.join(min(seconds, _ENDING_MOST)) is None:
             self._web.kill()
