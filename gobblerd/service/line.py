@@ -45,6 +45,7 @@ class Line:
                     break
                 self._call()  # this job may step aside, or hang
                 job()
-                if self._turn.is_wanted:  # asked after one at least: under a flood it always is
+                # Asked after one at least: under a flood it always is wanted.
+                if self._turn.is_wanted or not self._turn.keep():
                     break
         self._call()

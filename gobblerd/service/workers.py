@@ -92,7 +92,7 @@ class Workers:
             with self._turn.taken():
                 while (claim := self._spool.take_now(lane)) is not None:
                     self._run(claim)
-                    if self._turn.is_wanted:
+                    if self._turn.is_wanted or not self._turn.keep():
                         break
 
     def _run(self, claim: Claim) -> None:

@@ -47,6 +47,14 @@ class Turn:
         finally:
             _give()
 
+    def keep(self) -> bool:
+        """Between two things that this thread does: its patience begins anew; False if the turn was lost."""
+        with self._lock:
+            if self._holder is None or self._holder is not _OWN.ticket:
+                return False
+            self._since = time.monotonic()
+            return True
+
     @property
     def is_wanted(self) -> bool:
         """Tell whether somebody waits who has begun something: to be asked before the next thing is begun."""

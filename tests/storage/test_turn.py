@@ -137,3 +137,21 @@ def test_who_begins_lets_few_pass() -> None:
         while len(turn._waiting) + len(turn._beginning) <= len(crowd):
             time.sleep(0.001)
     assert order == ["under way"] * 8 + ["begins"] + ["under way"] * 22
+
+
+def test_who_goes_on_with_something_else_keeps_it() -> None:
+    """Only one thing that takes too long loses the turn, not many short ones; who lost it is told so."""
+    turn = Turn(patience=SECONDS)
+    with turn.taken():
+        assert turn.keep()
+    assert not turn.keep()  # nobody has it
+
+    turn, taken_over = Turn(patience=0.001), threading.Event()
+
+    def other() -> None:
+        with turn.taken():
+            taken_over.set()
+
+    with turn.taken(), running(other):
+        assert taken_over.wait(SECONDS)
+        assert not turn.keep()
