@@ -7,13 +7,13 @@ oldest connection that is between requests is closed for each new one; those tha
 
 import asyncio
 import os
-import resource
 import socket
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gobblerd.service.descriptors import open_as_many_as_allowed
 from gobblerd.service.web_process import BACKLOG
 
 _LEAST = 16
@@ -32,10 +32,8 @@ async def listen(server: web.Server, sockets: Sequence[socket.socket]) -> list[a
 
 
 def most_connections() -> int:
-    """Raise the limit of open files as far as we may, and return how many of them may be connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(_LEAST, hard // 2)
+    """Return how many of the files that may be open may be connections."""
+    return max(_LEAST, open_as_many_as_allowed() // 2)
 
 
 def bounded(server: web.Server, most: int) -> Callable[[], asyncio.Protocol]:

@@ -33,6 +33,7 @@ from gobblerd.registry.transaction import make_transactions
 from gobblerd.service import logs
 from gobblerd.service.calls import Desk
 from gobblerd.service.config import Config, changes_needing_restart
+from gobblerd.service.descriptors import open_as_many_as_allowed
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.front import Front
 from gobblerd.service.gauges import Gauges
@@ -115,6 +116,7 @@ class Daemon:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
         use_few_arenas()
+        open_as_many_as_allowed()
         try:
             self._open()
         except (GobblerdError, OSError) as error:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner, Result
 
+from gobblerd.cli import serve
 from gobblerd.cli.main import command
 from gobblerd.cli.serve import UMASK
 from gobblerd.service import logs
@@ -22,7 +23,8 @@ class FakeDaemon:
 
     made: ClassVar[list["FakeDaemon"]] = []
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config], web: object) -> None:
+        self.web = web
         self.config = config
         self.reload = reload
         self.umask = os.umask(0)
@@ -40,6 +42,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module.Daemon = FakeDaemon  # type: ignore[attr-defined]  # a module made on the spot
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(logs, "configure", lambda level: None)
+    monkeypatch.setattr(serve, "WebProcess", object)
     monkeypatch.setattr(FakeDaemon, "made", [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").mkdir()
@@ -172,3 +175,9 @@ def test_an_option_without_its_value() -> None:
     found = run("-staging")
     assert found.exit_code == 2
     assert "requires an argument" in found.output
+
+
+def test_http_has_a_process_where_there_is_a_port() -> None:
+    """Without one nothing is started for it."""
+    assert served("-staging", "s", "-registry", "r", "-port", "8081").web is not None
+    assert served("-staging", "s", "-registry", "r", "-port", "0").web is None

@@ -37,16 +37,15 @@ def test_silent_connections_starve_nobody(base: str, many_descriptors: None) -> 
         answers: list[Answer] = []
         client = threading.Thread(target=lambda: answers.append(daemon.post(waiting)))
         client.start()
-        eventually(lambda: vitals_of(daemon.pid).descriptors, "the POST to be there")
         for _ in range(SILENT):
             silent.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
-        eventually(lambda: vitals_of(daemon.pid).descriptors > FILES // 4, "the crowd to be let in")
+        eventually(lambda: vitals_of(daemon.web_pid).descriptors > FILES // 4, "the crowd to be let in")
         source = daemon.source({"f": b"1"})
         document = {"project": "p", "asset": "a", "version": "1", "source": source}
         assert daemon.wait(daemon.drop("upload", document)).code == 200
         assert daemon.get("/fetch/p/a/1/f").data == b"1"
         assert daemon.ask("health_check", {}).code == 200
-        assert vitals_of(daemon.pid).descriptors < FILES
+        assert vitals_of(daemon.web_pid).descriptors < FILES
         client.join(60)
         assert [answer.code for answer in answers] == [400]
         assert "Traceback" not in daemon.logged()

@@ -10,13 +10,6 @@ import pytest
 from support.daemon import PATIENCE, RunningDaemon, StartDaemon, eventually
 
 
-def web_of(daemon: RunningDaemon) -> int:
-    """Return the process that serves HTTP."""
-    with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children", encoding="ascii") as file:
-        (child,) = file.read().split()
-    return int(child)
-
-
 def is_there(pid: int) -> bool:
     """Tell whether a process runs, or waits to be fetched by its parent."""
     return os.path.exists(f"/proc/{pid}")
@@ -29,11 +22,11 @@ def daemon(start_daemon: StartDaemon) -> Iterator[RunningDaemon]:
 
 def test_another_takes_its_place(daemon: RunningDaemon) -> None:
     """The port answers again, and files that are dropped never notice."""
-    first = web_of(daemon)
+    first = daemon.web_pid
     os.kill(first, signal.SIGKILL)
     assert daemon.wait(daemon.drop("health_check", {})).code == 200
     assert daemon.ask("create_project", {"project": "p"}).code == 200  # waits in the port's queue meanwhile
-    assert web_of(daemon) != first
+    assert daemon.web_pid != first
     assert "the web process has ended" in daemon.logged()
 
 
@@ -41,7 +34,7 @@ def test_a_request_outlives_it(daemon: RunningDaemon) -> None:
     """Whose connection broke POSTs again, and gets the answer of the one execution."""
     name = daemon.drop("create_project", {"project": "p"})
     assert daemon.post(name).code == 200
-    os.kill(web_of(daemon), signal.SIGKILL)
+    os.kill(daemon.web_pid, signal.SIGKILL)
     again = eventually(lambda: daemon.post(name), "an answer")
     assert again.code == 200
     assert daemon.get(f"/response/{name}").json()["code"] == 200
@@ -49,12 +42,12 @@ def test_a_request_outlives_it(daemon: RunningDaemon) -> None:
 
 def test_killed_with_the_daemon(daemon: RunningDaemon) -> None:
     """The port is free for the next one at once, whatever the web process is at."""
-    web = web_of(daemon)
+    web = daemon.web_pid
     os.kill(web, signal.SIGSTOP)  # as if a storage hung under it
     daemon.kill()
     eventually(lambda: not is_there(web), "the web process to end")
     daemon.restart()
-    assert daemon.get("/healthz").code == 200
+    eventually(lambda: daemon.get("/healthz").code == 200, "the next daemon to serve")
 
 
 def test_restarted_at_once(daemon: RunningDaemon) -> None:
@@ -68,10 +61,10 @@ def test_restarted_at_once(daemon: RunningDaemon) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_are_the_daemons(daemon: RunningDaemon, number: signal.Signals) -> None:
     """A terminal's Ctrl-C and a unit's stop reach the whole group: the daemon decides what becomes of it."""
-    web = web_of(daemon)
+    web = daemon.web_pid
     os.kill(web, number)
     assert daemon.get("/").code == 200
-    assert web_of(daemon) == web
+    assert daemon.web_pid == web
 
 
 def test_a_web_process_that_hangs(daemon: RunningDaemon) -> None:
@@ -80,7 +73,7 @@ def test_a_web_process_that_hangs(daemon: RunningDaemon) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE)
     connection.request("GET", "/")
     connection.getresponse().read()
-    os.kill(web_of(daemon), signal.SIGSTOP)
+    os.kill(daemon.web_pid, signal.SIGSTOP)
     assert daemon.wait(name).code == 200
     assert daemon.wait(daemon.drop("create_project", {"project": "q"})).code == 200
     connection.close()

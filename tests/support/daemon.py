@@ -185,6 +185,13 @@ class RunningDaemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def web_pid(self) -> int:
+        """The process that serves HTTP, its only child."""
+        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as file:
+            (child,) = file.read().split()
+        return int(child)
+
     def _ended(self) -> int | None:
         return None if self._process is None else self._process.wait(PATIENCE)
 
