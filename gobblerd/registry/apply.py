@@ -50,9 +50,10 @@ def apply(disk: Disk, record: Record, values: Values, prepared: "Documents") -> 
         prepared.write_latest(values.latest)
     _run(disk.root, record, prepared)
     totals, latest = _new_totals(disk.root, values), {} if unpoints else values.latest
-    prepared.prepare({**_usages(totals), **_latests(latest)})
-    prepared.write_usage(totals)
-    prepared.write_latest(latest)
+    if totals or latest:
+        prepared.prepare({**_usages(totals), **_latests(latest)})
+        prepared.write_usage(totals)
+        prepared.write_latest(latest)
     _finish_applying(disk, record, prepared)
 
 
@@ -118,8 +119,7 @@ def _install(slot: str, place: str, *, fresh: bool) -> None:
 
 def _finish_applying(disk: Disk, record: Record, documents: "Documents") -> None:
     root = disk.root
-    logs = layout.join(root, layout.LOGS)
-    if record.events and not os.path.isdir(logs):
+    if record.events and not os.path.isdir(logs := layout.join(root, layout.LOGS)):
         os.makedirs(logs, exist_ok=True)
     for step in record.events:
         if step.kind == "write":
@@ -176,7 +176,7 @@ class Documents:
         `beside` are descriptors whose bytes are to be durable too.
         """
         waiting = list(contents.items())
-        for start in range(0, len(waiting) or 1, _TOGETHER):
+        for start in range(0, len(waiting) or bool(beside), _TOGETHER):
             self._prepare_some(waiting[start : start + _TOGETHER], beside if start == 0 else ())
 
     def _prepare_some(self, contents: Iterable[tuple[str, bytes]], beside: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ holds a lock is known by process id on this machine only.
 
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import threading
@@ -29,6 +30,7 @@ from gobblerd.storage.turn import stepped_aside
 LOCK_FILE_MODE = 0o600
 _OPEN_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # NFS: to write, for an exclusive lock
 _SHARED, _EXCLUSIVE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
+_LADDERS_KEPT = 1024  # those of places that are asked for again and again
 _FIRST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.05
 
@@ -69,17 +71,20 @@ def _lineage(place: Address) -> list[Address]:
     return [Address(*names[:depth]) for depth in range(len(names) + 1)]
 
 
+@functools.lru_cache(_LADDERS_KEPT)
 def reading_ladder(place: Address) -> Ladder:
     """Return shared locks down to the place: nothing in it will change."""
     return tuple(_lock_of(each, Mode.SHARED) for each in _lineage(place))
 
 
+@functools.lru_cache(_LADDERS_KEPT)
 def changing_ladder(place: Address) -> Ladder:
     """Return shared locks on the ancestors, exclusive at the place: anything below it may be changed."""
     *ancestors, target = _lineage(place)
     return (*(_lock_of(each, Mode.SHARED) for each in ancestors), _lock_of(target, Mode.EXCLUSIVE))
 
 
+@functools.lru_cache(_LADDERS_KEPT)
 def new_child_ladder(parent: Address) -> Ladder:
     """Return what to hold while a child appears in `parent`: shared down to it, NEWDIR exclusive there."""
     return (*reading_ladder(parent), Rung(layout.in_place(parent, layout.LOCK_NEWDIR), Mode.EXCLUSIVE))

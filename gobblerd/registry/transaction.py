@@ -13,6 +13,7 @@ commit syncs its record before the first step.
 
 import contextlib
 import os
+import random
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from gobblerd.storage.sync import Disk
 TRANSACTIONS_MODE = 0o700
 _RECORD_MODE = 0o600
 _UNSETTLED_MOST = 64
+_IDS = random.Random()  # noqa: S311  # seeded by the system, and no secret: they are to differ
+os.register_at_fork(after_in_child=_IDS.seed)
 _INLINE_MOST = 1 << 15  # bytes of a document that the record itself carries
 
 
@@ -76,7 +79,7 @@ class Transaction:
     """One transaction of one registry; its directory appears with the first thing that is staged."""
 
     def __init__(self, disk: Disk, origin: Origin, now: Callable[[], int]) -> None:
-        self.id = f"{origin.staging or 'jobs'}-{secrets.token_hex(8)}"
+        self.id = f"{origin.staging or 'jobs'}-{_IDS.getrandbits(64):016x}"
         self.disk = disk
         self.root = disk.root
         self.origin = origin

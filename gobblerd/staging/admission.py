@@ -5,7 +5,6 @@ left in staging until there is room. Everything here happens under the ledger's 
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -113,15 +112,17 @@ class Admission:
         slots = limits.long_slots
         # What is told already, and only waits to be finished or written, keeps no thread busy.
         taken = [entry for entry in ledger.running.values() if entry.taken and entry.interim is None]
-        held = Counter(entry.uid for entry in taken if entry.lane is Lane.LONG)
-        short_free = sum(entry.lane is Lane.SHORT for entry in taken) < limits.short_slots
+        short_free = sum([entry.lane is Lane.SHORT for entry in taken]) < limits.short_slots
+
+        def held_by(uid: int) -> int:
+            return sum(entry.lane is Lane.LONG and entry.uid == uid for entry in taken)
 
         def may(entry: Entry) -> bool:
             if entry.name in ledger.running:
                 return False
             if entry.lane is Lane.SHORT:
                 return short_free
-            return slots <= 1 or held[entry.uid] < slots - 1
+            return slots <= 1 or held_by(entry.uid) < slots - 1
 
         return may
 

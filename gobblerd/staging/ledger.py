@@ -66,6 +66,26 @@ def tell(waiters: Iterable[Waiter], response: Response) -> None:
             waiter.set_result(response)
 
 
+class _Changing:
+    """What `Ledger.changing` returns; a class, since each request does that four times."""
+
+    __slots__ = ("_after", "_lock")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._after: After = []
+
+    def __enter__(self) -> After:
+        self._lock.acquire()
+        return self._after
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._lock.release()
+        if kind is None:
+            for do in self._after:
+                do()
+
+
 class Ledger:
     """The requests at hand. Methods that take `after` are called within `changing`, the others outside."""
 
@@ -85,14 +105,9 @@ class Ledger:
         self.attempts = Attempts(staging.responses_fd)
         self.clerk = Clerk()
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[After]:
+    def changing(self) -> "_Changing":
         """Hold the lock; afterwards do what was appended."""
-        after: After = []
-        with self.lock:
-            yield after
-        for do in after:
-            do()
+        return _Changing(self.lock)
 
     def entry(self, look: Found | Refusal, waiters: list[Waiter]) -> Entry:
         """Make the entry of what was found in a file."""

@@ -109,7 +109,7 @@ class FairQueue:
 
     def count(self, lane: Lane) -> int:
         """Count the entries waiting in a lane."""
-        return sum(self._rings[lane, first].size for first in (True, False))
+        return self._rings[lane, True].size + self._rings[lane, False].size
 
     def has(self, lane: Lane, may: Callable[[Entry], bool]) -> bool:
         """Tell whether an entry waits in a lane that `may` go."""

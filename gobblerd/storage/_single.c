@@ -273,6 +273,48 @@ static PyObject *write_opened(PyObject *self, PyObject *arguments)
     return error ? failure(error, fd < 0 ? path : NULL) : PyLong_FromLong(fd);
 }
 
+/* ---- writing back ------------------------------------------------------------------------------------- */
+
+enum { FILES_MOST = 256 };
+
+static void write_back_all(const int *fds, int *errors, Py_ssize_t count)
+{
+    const unsigned int write = SYNC_FILE_RANGE_WRITE;
+    const unsigned int wait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    for (Py_ssize_t i = 1; i < count; i++)
+        sync_file_range(fds[i], 0, 0, write); /* an error is told by the second call as well */
+    for (Py_ssize_t i = 0; i < count; i++)
+        errors[i] = sync_file_range(fds[i], 0, 0, wait) < 0 ? errno : 0;
+}
+
+/* write_back(fds) -> list: an error number or 0 for each, once their bytes are on the device. */
+static PyObject *write_back(PyObject *self, PyObject *sequence)
+{
+    int fds[FILES_MOST], errors[FILES_MOST];
+    PyObject *items = PySequence_List(sequence), *found = NULL;
+    (void)self;
+    if (!items)
+        return NULL;
+    Py_ssize_t count = PyList_Size(items);
+    if (count > FILES_MOST)
+        PyErr_SetString(PyExc_ValueError, "too many files at once");
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
+        fds[i] = (int)PyLong_AsLong(PyList_GetItem(items, i));
+    Py_DECREF(items);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    write_back_all(fds, errors, count);
+    Py_END_ALLOW_THREADS
+    found = PyList_New(count);
+    for (Py_ssize_t i = 0; found && i < count; i++) {
+        PyObject *error = PyLong_FromLong(errors[i]);
+        if (!error || PyList_SetItem(found, i, error) < 0)
+            Py_CLEAR(found);
+    }
+    return found;
+}
+
 /* ---- the module --------------------------------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {
@@ -280,6 +322,7 @@ static PyMethodDef METHODS[] = {
     {"read_whole", read_whole, METH_VARARGS, NULL},
     {"flocked", flocked, METH_VARARGS, NULL},
     {"write_opened", write_opened, METH_VARARGS, NULL},
+    {"write_back", write_back, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -89,15 +89,19 @@ def write_back(fds: Sequence[int]) -> None:
     the first half of fsync, which is shared then. Others may have our turn meanwhile.
     """
     with stepped_aside():
-        if len(fds) > 1:
-            for fd in fds:
-                _sync_range(fd, 0, 0, _WRITE)
-        errors = [_sync_range(fd, 0, 0, _WRITE_AND_WAIT) for fd in fds]
+        errors = (_write_back if native.SINGLE is None else native.SINGLE.write_back)(fds)
     for fd, error in zip(fds, errors, strict=True):
         if error in _NO_RANGES:
             sync(fd)
         elif error:
             raise OSError(error, os.strerror(error))
+
+
+def _write_back(fds: Sequence[int]) -> list[int]:
+    """Return 0 or an error number for each."""
+    for fd in fds[1:]:
+        _sync_range(fd, 0, 0, _WRITE)
+    return [_sync_range(fd, 0, 0, _WRITE_AND_WAIT) for fd in fds]
 
 
 def begin_write_back(fd: int, start: int, size: int) -> None:

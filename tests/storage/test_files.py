@@ -162,7 +162,7 @@ def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         rename(str(tmp_path / "none"), str(tmp_path / "b"))
 
 
-def test_bytes_are_written_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_written_back(either: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no ranges, by a sync; an error of the storage is raised."""
     with opened(str(tmp_path / "f"), os.O_WRONLY | os.O_CREAT) as fd:
         os.write(fd, b"1")
