@@ -21,7 +21,7 @@ import sys
 sys.path[:] = {path!r}
 from gobblerd.service.imports import for_http
 with for_http():
-    from gobblerd.service.web.process import main
+    from gobblerd.service.web.main import main
 main({channel})
 """
 

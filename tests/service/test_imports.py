@@ -9,7 +9,7 @@ import gc, json, ssl, sys
 find = ssl.SSLContext.set_default_verify_paths
 from gobblerd.service.imports import for_http
 with for_http():
-    import gobblerd.service.web.process
+    import gobblerd.service.web.main
 from aiohttp import connector
 found = {
     "loaded": sorted(name for name in sys.modules if name.partition(".")[0] in {"rich", "apscheduler", "jinja2"}),

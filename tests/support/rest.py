@@ -21,9 +21,9 @@ from aiohttp import web
 from gobblerd.domain.messages import Identity, Response
 from gobblerd.registry.browse import Browser
 from gobblerd.service.calls import Desk, settled
-from gobblerd.service.page.page import make_page
-from gobblerd.service.rest import Patience, ServiceInfo, make_app
 from gobblerd.service.web.messages import Call, Kind, Reply
+from gobblerd.service.web.page.page import make_page
+from gobblerd.service.web.rest import Patience, ServiceInfo, make_app
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 INFO = ServiceInfo("gobblerd", "0.1.0", "https://example.org/gobblerd", "/staging/", "/registry/./r")

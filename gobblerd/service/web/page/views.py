@@ -17,8 +17,8 @@ from gobblerd.registry.browse import Browser
 from gobblerd.registry.contents import contents
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.survey import ProjectFacts, read_limit, read_usage
-from gobblerd.service.page.figures import Pager, page_number
-from gobblerd.service.page.surveyor import Surveyor
+from gobblerd.service.web.page.figures import Pager, page_number
+from gobblerd.service.web.page.surveyor import Surveyor
 
 PER_PAGE = 100
 MANIFEST_MOST = 4 << 20  # bytes: some 40,000 files, read within a tenth of a second

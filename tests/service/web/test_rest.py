@@ -17,7 +17,7 @@ from support.rest import Progress, Server, ask_on, response_of, serving
 from gobblerd.domain.errors import Busy, Kind, Refused
 from gobblerd.domain.messages import Response
 from gobblerd.service.codes import STATUS
-from gobblerd.service.openapi import OPERATIONS
+from gobblerd.service.web.openapi import OPERATIONS
 
 NAME = "request-health_check-1"
 SUMMARY = (

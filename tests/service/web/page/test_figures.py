@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from gobblerd.service.page.figures import Pager, count, here, moment, page_number, schedule, size, span
+from gobblerd.service.web.page.figures import Pager, count, here, moment, page_number, schedule, size, span
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import threading
 from support.daemon import eventually
 
 from gobblerd.registry.survey import ProjectFacts, Survey
-from gobblerd.service.page.surveyor import Surveyor
+from gobblerd.service.web.page.surveyor import Surveyor
 
 
 def survey_of(used: int) -> Survey:

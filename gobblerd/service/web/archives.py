@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gobblerd.domain.errors import Absent, Busy, GobblerdError, Plain
 from gobblerd.service.conditions import Validators, Verdict, judged
-from gobblerd.service.fetch import abandon
+from gobblerd.service.web.fetch import abandon
 
 if TYPE_CHECKING:
     from gobblerd.archive.stream import ArchiveStream

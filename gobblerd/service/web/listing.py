@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gobblerd.registry.browse import Batches, Browser
 from gobblerd.registry.content_types import JSON
-from gobblerd.service.fetch import abandon
+from gobblerd.service.web.fetch import abandon
 
 _PIECE = 8192  # names: some 300 KiB of JSON, found within about 5 ms
 

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from gobblerd.domain.errors import Fault
 from gobblerd.registry.browse import Browser, OpenedFile
-from gobblerd.service.answers import error_answer
 from gobblerd.service.conditions import Span, Validators, Verdict, judged, span_of
+from gobblerd.service.web.answers import error_answer
 
 SMALL_MOST = 64 << 10  # bytes: reading these in place costs less than handing them to another thread
 _CHUNK = 256 << 10

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.rest import Answer, Server, serving
 
-from gobblerd.service.page.page import prefers_page
+from gobblerd.service.web.page.page import prefers_page
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 

@@ -23,14 +23,14 @@ from gobblerd.domain.messages import REQUEST_PREFIX
 from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
 from gobblerd.registry.releases import resolve_versions
-from gobblerd.service.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
-from gobblerd.service.archives import Archives
-from gobblerd.service.fetch import fetch
-from gobblerd.service.listing import list_names
-from gobblerd.service.openapi import OPERATIONS, description
-from gobblerd.service.openapi import page as page_of
-from gobblerd.service.page.page import Page, prefers_page
+from gobblerd.service.web.answers import Handler, allow_everyone, answer_errors, error_answer, json_answer
+from gobblerd.service.web.archives import Archives
+from gobblerd.service.web.fetch import fetch
+from gobblerd.service.web.listing import list_names
 from gobblerd.service.web.messages import ABSENT, Kind, Reply
+from gobblerd.service.web.openapi import OPERATIONS, description
+from gobblerd.service.web.openapi import page as page_of
+from gobblerd.service.web.page.page import Page, prefers_page
 
 _THREADS = 8
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included

@@ -20,12 +20,12 @@ from aiohttp import web
 from gobblerd import __version__
 from gobblerd.registry.browse import Browser
 from gobblerd.service import logs
-from gobblerd.service.connections import listen
 from gobblerd.service.memory import use_few_arenas
-from gobblerd.service.page.page import make_page
-from gobblerd.service.rest import ServiceInfo, make_app
 from gobblerd.service.web.asking import Asking
+from gobblerd.service.web.connections import listen
 from gobblerd.service.web.messages import HEADER_BYTES, Settings, Setup, length_of, setup_of
+from gobblerd.service.web.page.page import make_page
+from gobblerd.service.web.rest import ServiceInfo, make_app
 
 _SOCKETS_MOST = 64
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)

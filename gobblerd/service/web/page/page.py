@@ -20,9 +20,9 @@ from gobblerd.registry.browse import Browser
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.survey import survey
 from gobblerd.service.codes import STATUS
-from gobblerd.service.page import figures
-from gobblerd.service.page.surveyor import Surveyor
-from gobblerd.service.page.views import View, Views
+from gobblerd.service.web.page import figures
+from gobblerd.service.web.page.surveyor import Surveyor
+from gobblerd.service.web.page.views import View, Views
 
 if TYPE_CHECKING:
     from jinja2 import Environment
