@@ -23,6 +23,7 @@ EXTENSIONS = [
     extension("gobblerd/storage/_native"),
     extension("gobblerd/storage/_single"),
     extension("gobblerd/registry/_sums"),
+    extension("gobblerd/registry/_names"),
 ]
 
 setup(ext_modules=EXTENSIONS, options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -21,6 +21,8 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from gobblerd.domain.errors import Absent, Fault, Plain, Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry.content_types import content_type
@@ -30,8 +32,9 @@ from gobblerd.registry.listing import names_below, names_in
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened
 
 Parts = tuple[str, ...]
-Batches = Generator[list[str], None, None]
+Pieces = Generator[bytes, None, None]
 
+_NAMES = msgspec.json.Decoder(list[str])
 _VERSION_DEPTH = 3
 _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # Nothing of that name, or something in its place that is no directory, no file, or a link not to follow.
@@ -80,16 +83,17 @@ class Browser:
 
         Directories end with `/`. With `recursive`: files at any depth, and only empty directories.
         """
-        return chain.from_iterable(self.batches(path, recursive=recursive))
+        pieces = self.pieces(path, recursive=recursive)
+        return chain.from_iterable(_NAMES.decode(b"[" + piece + b"]") for piece in pieces)
 
-    def batches(self, path: str, *, recursive: bool) -> Batches:
-        """Return what `list` does, a list of names at a time; a batch may be empty."""
+    def pieces(self, path: str, *, recursive: bool) -> Pieces:
+        """Return what `list` does, as JSON: each piece is what stands between the brackets of an array."""
         parts = _visible_parts(path)
         with self._directory(path, parts):
             pass  # for its errors, now
         return self._names(path, parts, recursive=recursive)
 
-    def _names(self, path: str, parts: Parts, *, recursive: bool) -> Batches:
+    def _names(self, path: str, parts: Parts, *, recursive: bool) -> Pieces:
         with self._directory(path, parts) as fd:
             yield from names_below(fd) if recursive else names_in(fd)
 

@@ -1,8 +1,9 @@
-"""The names below a directory, in batches: memory is bounded by a page, however large the directory.
+"""The names below a directory as JSON, in pieces: memory is bounded by a page, however large the directory.
 
 Works on descriptors; never follows or enters a symbolic link, which is listed as a file. What readers may
 not see (`layout.HIDDEN`) is left out, and so is a name that is not valid UTF-8: no client could ask for it.
-A directory that holds nothing else counts as empty.
+A directory that holds nothing else counts as empty. A piece is what stands between the brackets of an array;
+with the C extension (`_names.c`) no name becomes an object of Python.
 
 Limits: order is by name within a page of 10,000 entries (so within every ordinary directory). One
 descriptor stays open per level, so a tree deeper than some 900 levels cannot be listed recursively.
@@ -11,6 +12,9 @@ descriptor stays open per level, so a tree deeper than some 900 levels cannot be
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from types import ModuleType
+
+import msgspec
 
 from gobblerd.registry.layout import HIDDEN
 from gobblerd.storage.files import READ_DIRECTORY
@@ -18,41 +22,71 @@ from gobblerd.storage.files import READ_DIRECTORY
 PAGE = 10_000
 
 
-def names_in(fd: int) -> Iterator[list[str]]:
+Page = tuple[bytes, list[str]]  # names as a JSON array without its brackets; directories, in order
+
+
+def _loaded() -> ModuleType | None:
+    try:
+        from gobblerd.registry import _names  # noqa: PLC0415 - optional, so not at the top
+    except ImportError:
+        return None
+    return _names
+
+
+NAMES = _loaded()
+_HIDDEN = tuple(name.encode() for name in HIDDEN)
+
+
+def names_in(fd: int) -> Iterator[bytes]:
     """Yield the names directly in the directory; those of directories end with `/`."""
-    for files, directories in _pages(fd):
-        yield sorted([*files, *(name + "/" for name in directories)])
+    for names, _ in _pages(fd, "", deep=False):
+        if names:
+            yield names
 
 
-def names_below(fd: int, prefix: str = "") -> Iterator[list[str]]:
+def names_below(fd: int, prefix: str = "") -> Iterator[bytes]:
     """Yield the files at any depth below the directory, and the empty directories with a `/` at the end.
 
     Names are relative to where `prefix` ("" or ending with `/`) begins. A directory's files come before
     those of its subdirectories; one that vanishes meanwhile is left out.
     """
-    for files, directories in _pages(fd):
-        yield [prefix + name for name in files]
+    empty = True
+    for names, directories in _pages(fd, prefix, deep=True):
+        if names:
+            empty = False
+            yield names
         for name in directories:
+            empty = False
             yield from _names_of_child(fd, name, f"{prefix}{name}/")
+    if empty and prefix:
+        yield msgspec.json.encode(prefix)
 
 
-def _names_of_child(fd: int, name: str, prefix: str) -> Iterator[list[str]]:
+def _names_of_child(fd: int, name: str, prefix: str) -> Iterator[bytes]:
     try:
         child = os.open(name, READ_DIRECTORY, dir_fd=fd)
     except (FileNotFoundError, NotADirectoryError):  # deleted, or replaced, since it was listed
         return
     try:
-        empty = True
-        for batch in names_below(child, prefix):
-            empty = False
-            yield batch
-        if empty:
-            yield [prefix]
+        yield from names_below(child, prefix)
     finally:
         os.close(child)
 
 
-def _pages(fd: int) -> Iterator[tuple[list[str], list[str]]]:
+def _pages(fd: int, prefix: str, *, deep: bool) -> Iterator[Page]:
+    """Yield a page at a time; with `deep` directories are apart from the names, else among them."""
+    if NAMES is not None:
+        start, directory = prefix.encode(), NAMES.opened(fd)
+        while (page := NAMES.next_page(directory, start, _HIDDEN, PAGE, deep)) is not None:
+            yield page
+        return
+    for files, directories in _scanned(fd):
+        names = files if deep else sorted([*files, *(name + "/" for name in directories)])
+        text = msgspec.json.encode([prefix + name for name in names])[1:-1]
+        yield text, directories if deep else []
+
+
+def _scanned(fd: int) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the names of files and of directories, sorted, a page at a time; no page without a name."""
     with os.scandir(fd) as entries:
         while page := list(islice(entries, PAGE)):

@@ -33,6 +33,15 @@ def root(tmp_path: Path) -> str:
     return path
 
 
+@pytest.fixture(params=["extension", "python"])
+def listed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let directories be listed either way."""
+    if request.param == "python":
+        monkeypatch.setattr(listing, "NAMES", None)
+    elif listing.NAMES is None:
+        pytest.skip("the C extension was not built")
+
+
 def browser_of(root: str, *whitelist: str) -> Browser:
     return Browser(root, lambda: whitelist)
 
@@ -104,6 +113,7 @@ def test_what_is_not_there_is_absent(root: str, path: str) -> None:
         browser.open(path)
 
 
+@pytest.mark.usefixtures("listed_by")
 @pytest.mark.parametrize("name", ["..LOCK", "..LOCK_NEWDIR", "..LOCK_USAGE", "..gobblerd", "..transactions"])
 @pytest.mark.parametrize("place", ["", "p", "p/a", "p/a/v", "p/a/v/d"])
 def test_hidden_names_do_not_exist_for_readers(root: str, place: str, name: str) -> None:
@@ -123,6 +133,7 @@ def test_hidden_names_do_not_exist_for_readers(root: str, place: str, name: str)
         assert not any(name in found for found in browser.list(place, recursive=recursive))
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_internal_documents_are_listed_and_served(root: str) -> None:
     write_tree(
         root, {"..logs/2026": b"{}", "p/..usage": b"{}", "p/a/..latest": b"{}", "p/a/v/..summary": b"{}"}
@@ -136,6 +147,7 @@ def test_internal_documents_are_listed_and_served(root: str) -> None:
         assert file.content_type == "application/json"
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_recursive_lists_only_empty_directories(root: str) -> None:
     """A directory that holds nothing a reader can see is empty to them."""
     write_tree(root, {"p/b/..LOCK": b"", "p/c/d/e": None, "p/a/v/x/y": b""})
@@ -144,6 +156,7 @@ def test_recursive_lists_only_empty_directories(root: str) -> None:
     assert list(browser_of(root).list("p/b", recursive=True)) == []
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_symlinks_are_listed_as_files_and_never_entered(root: str, tmp_path: Path) -> None:
     write_tree(str(tmp_path / "outside"), {"secret": SECRET})
     os.symlink(tmp_path / "outside", f"{root}/p/a/v/out")
@@ -162,6 +175,7 @@ def test_a_file_is_no_directory(root: str) -> None:
         browser_of(root).list("p/a/v/f", recursive=False)
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_names_that_are_not_utf8_are_left_out(root: str) -> None:
     for name in (b"bad\xff", b"baddir\xff/"):
         path = os.path.join(os.fsencode(root), b"p/a/v/", name)
@@ -171,6 +185,7 @@ def test_names_that_are_not_utf8_are_left_out(root: str) -> None:
     assert list(browser_of(root).list("p/a/v", recursive=False)) == ["f", "gut-é"]
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_a_directory_larger_than_a_page_is_listed_whole(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files and subdirectories of every page; each page in order."""
     monkeypatch.setattr(listing, "PAGE", 7)
@@ -182,25 +197,105 @@ def test_a_directory_larger_than_a_page_is_listed_whole(root: str, monkeypatch: 
     assert sorted(browser.list("p/a/v/big", recursive=False)) == sorted(
         {name.partition("/")[0] + "/" * ("/" in name) for name in expected}
     )
-    assert max(len(batch) for batch in browser.batches("p/a/v/big", recursive=True)) <= 7
+    pieces = browser.pieces("p/a/v/big", recursive=True)
+    assert max(len(json.loads(b"[" + piece + b"]")) for piece in pieces) <= 7
 
 
+@pytest.fixture
+def odd(root: str) -> str:
+    """A registry with names that are hard to sort, to write as JSON, or not to be shown at all."""
+    starts = [
+        b"",
+        b"same start ",
+        b"\x01\x08\t\n\x0c\r\x1f\x7f",
+        b'"',
+        b"\\",
+        "é".encode(),
+        "\U0001f600".encode(),
+    ]
+    ends = [
+        b"a",
+        b"a!",
+        b"a0",
+        b"a" * 8,
+        b"a" * 9,
+        b"a" * 9 + b"b",
+        b"\xff",
+        b"\xed\xa0\x80",
+        "\uffff".encode(),
+    ]
+    place = os.path.join(os.fsencode(root), b"p/a/odd")
+    for name in (start + end for start in starts for end in ends):
+        os.makedirs(os.path.join(place, b"files"), exist_ok=True)
+        with open(os.path.join(place, b"files", name), "wb"):
+            pass
+        os.makedirs(os.path.join(place, b"directories", name))
+        os.makedirs(os.path.join(place, b"trees", name, name))
+        with open(os.path.join(place, b"trees", name, b"x" + name), "wb"):
+            pass
+        os.symlink(name, os.path.join(place, b"directories", b"link" + name))
+    write_tree(root, {f"p/a/odd/{name}": b"" for name in listing.HIDDEN})
+    return root
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+@pytest.mark.parametrize("page", [3, 10_000])
+def test_the_extension_lists_as_python_does(
+    odd: str, monkeypatch: pytest.MonkeyPatch, page: int, *, recursive: bool
+) -> None:
+    """Byte for byte, piece by piece: order, escapes, what is left out, what counts as empty."""
+    if listing.NAMES is None:
+        pytest.skip("the C extension was not built")
+    monkeypatch.setattr(listing, "PAGE", page)
+    browser = browser_of(odd)
+    places = ["", "p/a/odd", "p/a/odd/files", "p/a/odd/directories", "p/a/odd/trees"]
+    fast = [list(browser.pieces(place, recursive=recursive)) for place in places]
+    monkeypatch.setattr(listing, "NAMES", None)
+    assert fast == [list(browser.pieces(place, recursive=recursive)) for place in places]
+    assert sum(map(len, fast)) > len(places) - 1
+
+
+@pytest.mark.usefixtures("listed_by")
+def test_a_directory_that_cannot_be_read(tmp_path: Path) -> None:
+    """What cannot be listed is an error, not an end."""
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Not a directory"):
+            list(listing.names_below(fd))
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.usefixtures("listed_by")
+def test_a_directory_that_was_removed_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    fd = os.open(tmp_path / "gone", os.O_RDONLY)
+    try:
+        (tmp_path / "gone").rmdir()
+        assert list(listing.names_below(fd)) == []
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.usefixtures("listed_by")
 def test_deep_trees_are_listed(root: str) -> None:
     deep = "/".join(["d"] * 150)
     write_tree(root, {f"p/a/v/{deep}/x": b""})
     assert list(browser_of(root).list("p/a/v", recursive=True)) == ["f", f"{deep}/x"]
 
 
+@pytest.mark.usefixtures("listed_by")
 def test_listing_leaves_no_descriptor_open(root: str) -> None:
     """Whether it is read to the end, begun and given up, or never begun."""
     write_tree(root, {f"p/a/v/{i}/{j}": b"" for i in range(5) for j in range(5)})
     before = sorted(os.listdir("/proc/self/fd"))
     browser = browser_of(root)
     list(browser.list("", recursive=True))
-    batches = browser.batches("", recursive=True)
-    next(batches)
-    batches.close()
-    browser.batches("", recursive=True).close()
+    pieces = browser.pieces("", recursive=True)
+    next(pieces)
+    pieces.close()
+    browser.pieces("", recursive=True).close()
     for path in ("p/a/v/none", "p/a/v", "p/none/v/f", "p/a/v/0/0"):
         with contextlib.suppress(Absent):
             browser.open(path).__exit__(None, None, None)

@@ -8,47 +8,41 @@ import contextlib
 from collections.abc import Generator
 from concurrent.futures import Executor, Future
 
-import msgspec
 import structlog
 from aiohttp import web
 
-from gobblerd.registry.browse import Batches, Browser
+from gobblerd.registry.browse import Browser, Pieces
 from gobblerd.registry.content_types import JSON
 from gobblerd.service.web.fetch import abandon
 
-_PIECE = 8192  # names: some 300 KiB of JSON, found within about 5 ms
+_PIECE = 256 << 10  # bytes: some 8,000 names, found within a few milliseconds
 
 _log = structlog.get_logger(__name__)
 
 
-def json_pieces(batches: Batches) -> Generator[bytes, None, None]:
-    """Yield the JSON array of all names of all batches, in pieces of at least 8192 names."""
-    opening = b"["
-    names: list[str] = []
-    with contextlib.closing(batches):
-        for batch in batches:
-            names += batch
-            if len(names) >= _PIECE:
-                yield opening + msgspec.json.encode(names)[1:-1]
-                opening = b","
-                names = []
-    last = msgspec.json.encode(names)
-    if opening == b"[":
-        yield last
-    else:
-        yield opening + last[1:] if names else b"]"
+def joined(pieces: Pieces) -> Generator[bytes, None, None]:
+    """Yield the JSON array of all names of all pieces, in larger ones."""
+    with contextlib.closing(pieces):
+        opening, some, size = b"[", list[bytes](), 0
+        for piece in pieces:
+            some.append(piece)
+            size += len(piece)
+            if size >= _PIECE:
+                yield opening + b",".join(some)
+                opening, some, size = b",", [], 0
+    yield (opening if some or opening == b"[" else b"") + b",".join(some) + b"]"
 
 
 async def list_names(
     request: web.Request, browser: Browser, pool: Executor, path: str, *, recursive: bool
 ) -> web.StreamResponse:
     """Answer with the names in the directory at `path`; Wrong or Absent where the browser raises them."""
-    batches = await asyncio.get_running_loop().run_in_executor(
-        pool, lambda: browser.batches(path, recursive=recursive)
+    found = await asyncio.get_running_loop().run_in_executor(
+        pool, lambda: browser.pieces(path, recursive=recursive)
     )
     if request.method == "HEAD":
         return web.Response(content_type=JSON)
-    pieces = _Pieces(json_pieces(batches), pool)
+    pieces = _Pieces(joined(found), pool)
     try:
         first, second = await pieces.next(), await pieces.next()
         if second is None:

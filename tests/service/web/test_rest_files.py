@@ -15,7 +15,7 @@ from support.corpus import WHITELISTED_BYTES, WHITELISTED_LINK, exchanges, unpac
 from support.places import write_tree
 from support.rest import Answer, Server, ask_on, open_descriptors, serving
 
-from gobblerd.registry.browse import Batches, Browser, OpenedFile
+from gobblerd.registry.browse import Browser, OpenedFile, Pieces
 from gobblerd.service import fetch, listing
 
 SMALL = b"0123456789"
@@ -370,7 +370,7 @@ def test_an_empty_directory_is_an_empty_array(server: Server, registry: str) -> 
         assert server.ask(f"/list?path=q&recursive={recursive}").body == b"[]"
 
 
-@pytest.mark.parametrize(("count", "spread", "piece"), [(20_000, 1, listing._PIECE), (1_000, 50, 300)])
+@pytest.mark.parametrize(("count", "spread", "piece"), [(20_000, 1, 100_000), (1_000, 50, 300)])
 def test_a_long_listing_is_streamed_and_complete(
     monkeypatch: pytest.MonkeyPatch, server: Server, registry: str, count: int, spread: int, piece: int
 ) -> None:
@@ -387,32 +387,34 @@ def test_a_long_listing_is_streamed_and_complete(
     assert sorted(answer.json) == sorted(expected)
 
 
-def test_pieces_make_one_array_whatever_the_batches() -> None:
-    def batches(*sizes: int) -> Batches:
-        yield from ([f"{number}"] * size for number, size in enumerate(sizes))
+def test_pieces_make_one_array_whatever_their_sizes() -> None:
+    def pieces(*sizes: int) -> Pieces:
+        yield from (_names(size) for size in sizes)
 
-    piece = listing._PIECE
+    piece = listing._PIECE // len(b'"x",')
     for sizes in [
         (),
-        (0,),
         (1,),
         (piece,),
-        (piece, 0),
         (piece, piece),
         (piece, 1),
         (1, piece, 1),
-        (0, piece * 2, 3),
+        (piece * 2, 3),
     ]:
-        found = json.loads(b"".join(listing.json_pieces(batches(*sizes))))
-        assert found == [name for batch in batches(*sizes) for name in batch]
+        found = b"".join(listing.joined(pieces(*sizes)))
+        assert json.loads(found) == ["x"] * sum(sizes)
+
+
+def _names(count: int) -> bytes:
+    return b",".join([b'"x"'] * count)
 
 
 class _Failing(Browser):
     """A listing whose storage fails after some names."""
 
-    def batches(self, path: str, *, recursive: bool) -> Batches:
-        yield ["x"] * 30_000
-        yield ["x"] * int(path)
+    def pieces(self, path: str, *, recursive: bool) -> Pieces:
+        yield _names(100_000)
+        yield from [_names(100_000)] * int(path)
         raise OSError(5, "Input/output error")
 
 
@@ -421,7 +423,7 @@ def test_a_listing_that_fails_is_never_taken_for_whole(registry: str) -> None:
     with serving(registry, browser=_Failing(registry, list)) as server:
         assert server.ask("/list?path=0").status == 500
         with pytest.raises(CUT_SHORT):
-            server.ask("/list?path=30000")
+            server.ask("/list?path=3")
 
 
 def test_small_files_are_what_the_specification_calls_small() -> None:
