@@ -16,7 +16,7 @@ from support.places import write_tree
 from support.rest import Answer, Server, ask_on, open_descriptors, serving
 
 from gobblerd.registry.browse import Browser, OpenedFile, Pieces
-from gobblerd.service import fetch, listing
+from gobblerd.service.web import fetch, listing
 
 SMALL = b"0123456789"
 LARGE = bytes(range(256)) * 4096  # 1 MiB, far more than is read in place
