@@ -18,7 +18,7 @@ from support.registries import Book
 from support.rest import Server, open_descriptors, serving
 
 from gobblerd.archive import Version, create_archive
-from gobblerd.service import archives
+from gobblerd.service.web import archives
 
 URL = "/archive/p/a/2.tar.zst"
 CUT_SHORT = (http.client.IncompleteRead, ConnectionError)
