@@ -89,7 +89,10 @@ def stored_bytes(manifest: Manifest) -> int:
 
 def link_to(file: FileAddress, entry: Entry) -> Link:
     """Make the link to `file`, whose own manifest entry is `entry`."""
-    return Link.to(file, entry.link.target if entry.link else None)
+    ancestor = entry.link.target if entry.link else None
+    if ancestor == file:
+        ancestor = None
+    return Link(file.project, file.asset, file.version, file.path, ancestor)
 
 
 def links_by_directory(manifest: Manifest) -> dict[str, dict[str, Link]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gobblerd.domain.errors import quoted
-from gobblerd.domain.manifest import Entry, FileAddress, Link
+from gobblerd.domain.manifest import Entry, Link
 from gobblerd.domain.names import Address, is_internal
 from gobblerd.registry import audit_forms as forms
 from gobblerd.registry import documents, layout
@@ -245,7 +245,7 @@ class _Check(_VersionCheck):
     def _check_symlink(self, path: str, text: str, link: Link) -> None:
         before = len(self._problems)
         super()._check_symlink(path, text, link)
-        usual = link_text(FileAddress.of(self._version, path), link)
+        usual = link_text(self._version, path, link)
         if text != usual and len(self._problems) == before:
             self._collector.notice(
                 f"{self._version}/{path}", Kind.SYMLINK, quoted(usual), f"{quoted(text)}, which is as good"

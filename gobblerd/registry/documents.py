@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from gobblerd.domain.manifest import Entry, Link, Manifest
+from gobblerd.domain.manifest import Entry, FileAddress, Link, Manifest
 from gobblerd.domain.permissions import Permissions, Uploader
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.domain.version import Latest, Summary
@@ -86,6 +86,24 @@ class _File(msgspec.Struct, gc=False):
 
     size: int
     md5sum: str
+
+
+class _Link(msgspec.Struct, gc=False, omit_defaults=True):
+    """A link, to be written; without `ancestor` where there is none."""
+
+    project: str
+    asset: str
+    version: str
+    path: str
+    ancestor: FileAddress | None = None
+
+
+class _Linked(msgspec.Struct, gc=False):
+    """A manifest entry with a link, to be written."""
+
+    size: int
+    md5sum: str
+    link: _Link
 
 
 _MANIFEST = msgspec.json.Decoder(dict[str, Entry])
@@ -188,22 +206,14 @@ def read_quota(data: bytes) -> Quota:
     return _decoded(_QUOTA, data)
 
 
-def _link_document(link: Link) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "project": link.project,
-        "asset": link.asset,
-        "version": link.version,
-        "path": link.path,
-    }
-    if link.ancestor is not None:
-        document["ancestor"] = link.ancestor
-    return document
+def _link_document(link: Link) -> _Link:
+    return _Link(link.project, link.asset, link.version, link.path, link.ancestor)
 
 
 def _entry_document(entry: Entry) -> Any:
     if entry.link is None:
         return _File(entry.size, entry.md5sum)
-    return {"size": entry.size, "md5sum": entry.md5sum, "link": _link_document(entry.link)}
+    return _Linked(entry.size, entry.md5sum, _link_document(entry.link))
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

@@ -25,7 +25,8 @@ from gobblerd.registry.neighbours import Candidates, Neighbours
 from gobblerd.registry.settling import Settling
 from gobblerd.registry.source import Reader, SourceFile, Stamp, Survey
 from gobblerd.registry.symlinks import LocalTarget, Surroundings, WhitelistedTarget, link_text
-from gobblerd.storage.files import Durability, write_file
+from gobblerd.storage.batches import make_links
+from gobblerd.storage.files import READ_DIRECTORY, Durability, opened, write_file
 from gobblerd.storage.sync import TreeSync
 
 SYMLINK_MAX_BYTES = 4095  # what Linux keeps of a symbolic link's text
@@ -195,8 +196,13 @@ class Ingest:
         self._write_symlinks(staged, self._targets)
 
     def _write_symlinks(self, staged: Staged, paths: Iterable[str]) -> None:
+        texts: dict[str, list[tuple[str, str]]] = {}  # by directory, with their names
         for path in paths:
-            os.symlink(self._text(path, staged.manifest[path]), f"{staged.path}/{path}")
+            directory, _, name = path.rpartition("/")
+            texts.setdefault(directory, []).append((name, self._text(path, staged.manifest[path])))
+        for directory, links in texts.items():
+            with opened(layout.join(staged.path, directory), READ_DIRECTORY) as fd:
+                make_links(fd, links)
 
     def _text(self, path: str, entry: Entry) -> str:
         """Return what the symbolic link on disk is to say."""
@@ -204,8 +210,8 @@ class Ingest:
             target = self._targets[path]
             assert isinstance(target, WhitelistedTarget)
             return target.path
-        text = link_text(FileAddress.of(self._version, path), entry.link)
-        if len(text.encode()) > SYMLINK_MAX_BYTES:
+        text = link_text(self._version, path, entry.link)
+        if len(text) > SYMLINK_MAX_BYTES // 4 and len(text.encode()) > SYMLINK_MAX_BYTES:
             raise Exceeded(
                 "the symbolic link {path} would be longer than {most} bytes",
                 path=path,

@@ -197,7 +197,7 @@ class Reindex:
     def _text(self, path: str, target: Target, rebuilt: Rebuilt) -> str:
         link = rebuilt.manifest[path].link
         if link is not None:
-            return link_text(FileAddress.of(self._version, path), link)
+            return link_text(self._version, path, link)
         assert isinstance(target, WhitelistedTarget)
         return target.path
 

@@ -222,7 +222,9 @@ class _VersionStage:
             manifest[path] = Entry(entry.size, entry.md5sum, change.new)
             if change.new is None:
                 copied[path] = self._copy(change, entry)
-            elif self._reroute.text(change.file) != (text := link_text(change.file, change.new)):
+            elif self._reroute.text(change.file) != (
+                text := link_text(change.file.place, change.file.path, change.new)
+            ):
                 self._transaction.put_symlink(change.path, text)
             self._meter.tick(0)
         self._put_links(manifest, {posixpath.dirname(change.file.path) for change in changes})

@@ -12,9 +12,10 @@ from gobblerd.domain.manifest import Entry, FileAddress, link_to
 from gobblerd.domain.names import Address
 from gobblerd.registry.copying import digest_file
 from gobblerd.registry.source import Reader, opened_for
-from gobblerd.registry.symlinks import LocalTarget, Target, WhitelistedTarget
+from gobblerd.registry.symlinks import LocalTarget, Target
 
 ManifestOf = Callable[[Address], Mapping[str, Entry]]
+_Others = dict[tuple[str, str, str], Mapping[str, Entry]]  # manifests that were asked for, by version
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,25 @@ class Settling:
 
     def settle(self, targets: Mapping[str, Target], manifest: dict[str, Entry]) -> None:
         """Add an entry for every link; Wrong names one that goes to no file or round in a circle."""
-        for path in targets:
+        others: _Others = {}
+        for path, target in targets.items():
             if path in manifest:
                 continue
+            if not isinstance(target, LocalTarget):
+                manifest[path] = self._entry(path, target, manifest, others)
+                continue
             for each in reversed(list(_chain(path, targets, manifest))):
-                manifest[each] = self._entry(each, targets[each], manifest)
+                manifest[each] = self._entry(each, targets[each], manifest, others)
 
-    def _entry(self, path: str, target: Target, manifest: Mapping[str, Entry]) -> Entry:
-        if isinstance(target, WhitelistedTarget):
+    def _entry(self, path: str, target: Target, manifest: Mapping[str, Entry], others: _Others) -> Entry:
+        if isinstance(target, FileAddress):
+            parent, entry = target, self._entry_elsewhere(path, target, others)
+        elif isinstance(target, LocalTarget):
+            parent, entry = FileAddress.of(self.version, target.path), manifest.get(target.path)
+        else:
             with opened_for(target.resolved, self.reader, path) as fd:
                 digest = digest_file(fd, path, lambda _: None)
             return Entry(digest.size, digest.md5sum)
-        if isinstance(target, LocalTarget):
-            parent = FileAddress.of(self.version, target.path)
-            entry = manifest.get(target.path)
-        else:
-            parent = target
-            entry = self._entry_elsewhere(path, target)
         if entry is None or entry.is_directory:
             raise Wrong(
                 "the symbolic link {path} goes to {target}, which is no file of that version",
@@ -52,9 +55,12 @@ class Settling:
             )
         return Entry(entry.size, entry.md5sum, link_to(parent, entry))
 
-    def _entry_elsewhere(self, path: str, target: FileAddress) -> Entry | None:
+    def _entry_elsewhere(self, path: str, target: FileAddress, others: _Others) -> Entry | None:
+        place = target.project, target.asset, target.version
         try:
-            return self.manifest_of(target.place).get(target.path)
+            if place not in others:
+                others[place] = self.manifest_of(target.place)
+            return others[place].get(target.path)
         except (Absent, Wrong) as error:
             raise Wrong(
                 "the symbolic link {path} cannot be made a link to {target}: {error}",

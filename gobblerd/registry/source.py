@@ -21,7 +21,7 @@ import msgspec
 
 from gobblerd.domain.errors import Exceeded, Forbidden, Wrong
 from gobblerd.domain.names import is_internal
-from gobblerd.storage.batches import Name, RawStamp, read_directory
+from gobblerd.storage.batches import Name, RawStamp, read_directory, read_links
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE
 
 _ACL = "system.posix_acl_access"
@@ -217,6 +217,7 @@ class _Walk:
         holds = 0
         with self._source.opened_directory(directory) as fd:
             for names in self._listed(fd, prefix):
+                links: list[str] = []
                 for name, mode, stamp in names:
                     if name[0] == "." and (self._ignore_dot or is_internal(name)):
                         continue
@@ -226,8 +227,11 @@ class _Walk:
                     if stat.S_ISREG(mode):
                         self.found.files.append(SourceFile(path, stamp[1]))
                         self.found.size += stamp[1]
+                    elif stat.S_ISLNK(mode):
+                        links.append(name)
                     else:
-                        self._take_other(name, mode, path, fd)
+                        self._take_other(mode, path)
+                self._take_links(links, prefix, fd)
                 _check_amount(self.found, self._limits)
         if directory and not holds:
             self.found.empty.append(directory)
@@ -242,16 +246,16 @@ class _Walk:
                 raise
             raise _unopened(prefix + error.filename, error) from error
 
-    def _take_other(self, name: str, mode: int, path: str, fd: int) -> None:
-        """Add to the survey what is no regular file."""
+    def _take_links(self, names: list[str], prefix: str, fd: int) -> None:
+        for name, text in zip(names, read_links(fd, names) if names else (), strict=True):
+            path = prefix + name
+            read = _link_text(name, path, fd) if text is None else text
+            self.found.symlinks.append((path, read if read.isascii() else _text(read, path)))
+
+    def _take_other(self, mode: int, path: str) -> None:
+        """Add to the survey what is neither a regular file nor a symbolic link."""
         if stat.S_ISDIR(mode):
             self.found.directories.append(path)
-        elif stat.S_ISLNK(mode):
-            try:
-                text = os.readlink(name, dir_fd=fd)
-            except OSError as error:
-                raise _unopened(path, error) from error
-            self.found.symlinks.append((path, _text(text, path)))
         else:
             raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
 
@@ -307,6 +311,14 @@ def _check_amount(found: Survey, limits: Limits) -> None:
     deepest = found.directories[-1] if found.directories else ""  # as deep as the others found with it
     if limits.depth and deepest.count("/") >= limits.depth:
         raise Exceeded("{path} is nested deeper than {most} levels", path=deepest, most=limits.depth)
+
+
+def _link_text(name: str, path: str, dir_fd: int) -> str:
+    """Read one symbolic link, and say what is wrong with it if that fails."""
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError as error:
+        raise _unopened(path, error) from error
 
 
 def _text(text: str, path: str) -> str:

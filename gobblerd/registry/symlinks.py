@@ -4,6 +4,7 @@ A link's target is its text, joined to its directory and normalised lexically; t
 Resolving it for real would skip to the ancestor, and would follow what an attacker swaps in.
 """
 
+import functools
 import os
 import posixpath
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.manifest import FileAddress, Link
-from gobblerd.domain.names import is_internal, is_readable_name
+from gobblerd.domain.names import Address, is_internal, is_readable_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,22 @@ class Surroundings:
     registry: tuple[str, ...]  # spellings of the registry's root
     whitelist: tuple[str, ...]
 
+    @functools.cached_property
+    def _here_above(self) -> tuple[str, ...]:
+        return tuple(each.rstrip("/") + "/" for each in self.here)
+
+    @functools.cached_property
+    def _registry_above(self) -> tuple[str, ...]:
+        return tuple(each.rstrip("/") + "/" for each in self.registry)
+
     def target(self, path: str, text: str) -> Target:
         """Return where the link at `path` (relative to `here`) goes; Wrong, naming it, if that is nowhere."""
+        if _is_normal(text) and not text.startswith(self._here_above):
+            for (
+                above
+            ) in self._registry_above:  # as most links are: what follows comes to the same, only slower
+                if text.startswith(above):
+                    return _registry_file(path, text[len(above) :])
         for here in self.here:  # a relative text that climbs out means another place from each spelling
             joined = _normalised(posixpath.join(here, posixpath.dirname(path), text))
             found = self._judged(path, joined)
@@ -96,28 +111,45 @@ class Surroundings:
         return WhitelistedTarget(joined, resolved)
 
 
+def _is_normal(text: str) -> bool:
+    """Tell of most absolute texts that joining and normalising leaves them as they are."""
+    return text[:1] == "/" and "//" not in text and "/." not in text and text[-1] != "/"
+
+
 def _normalised(path: str) -> str:
     # normpath keeps two leading slashes, which POSIX lets mean something else; Linux does not.
     return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _registry_file(path: str, inside: str) -> FileAddress:
-    parts = inside.split("/")
+    parts = inside.split("/", 3)
     has_internal = "/.." in f"/{inside}"  # a part that begins so
-    if len(parts) < 4 or has_internal or not all(map(is_readable_name, parts[:3])):  # noqa: PLR2004
+    if len(parts) < 4 or has_internal or not _is_version(*parts[:3]):  # noqa: PLR2004
         raise Wrong(
             "the symbolic link {path} goes to {target} in the registry, which is no file of a version",
             path=path,
             target=inside,
         )
-    return FileAddress(parts[0], parts[1], parts[2], "/".join(parts[3:]))
+    return FileAddress(*parts)
 
 
-def link_text(file: FileAddress, link: Link) -> str:
-    """Return what the symbolic link of `file` says: relative, to the ancestor if there is one."""
+@functools.lru_cache(maxsize=64)  # the links of one version go to few others
+def _is_version(project: str, asset: str, version: str) -> bool:
+    return all(map(is_readable_name, (project, asset, version)))
+
+
+def link_text(version: Address, path: str, link: Link) -> str:
+    """Return what the symbolic link at `path` says: relative, to the ancestor if there is one."""
     target = link.ancestor or link
-    there = [target.project, target.asset, target.version, *target.path.split("/")]
-    here = [file.project, file.asset, file.version, *file.path.split("/")]
+    if target.project != version.project:
+        return (
+            f"{'../' * (path.count('/') + 3)}{target.project}/{target.asset}/{target.version}/{target.path}"
+        )
+    if target.asset != version.asset:
+        return f"{'../' * (path.count('/') + 2)}{target.asset}/{target.version}/{target.path}"
+    if target.version != version.version:
+        return f"{'../' * (path.count('/') + 1)}{target.version}/{target.path}"
+    there, here = target.path.split("/"), path.split("/")
     shared = 0
     most = min(len(there), len(here)) - 1  # what the names themselves share does not count
     while shared < most and there[shared] == here[shared]:

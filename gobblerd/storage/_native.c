@@ -794,6 +794,98 @@ static PyObject *unlink_files(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+/* ---- many symbolic links ------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name, *text; /* live as long as their keepers */
+    PyObject *name_keeper, *text_keeper;
+} symlink_to;
+
+static void free_symlinks(symlink_to *links, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; links && i < count; i++) {
+        Py_XDECREF(links[i].name_keeper);
+        Py_XDECREF(links[i].text_keeper);
+    }
+    PyMem_Free(links);
+}
+
+enum { TEXT_MOST = 4096 }; /* bytes: one more than Linux keeps of a symbolic link */
+
+/* read_links(dir_fd, names) -> list: the text of each symbolic link, None where it could not be read. */
+static PyObject *read_links(PyObject *self, PyObject *arguments)
+{
+    PyObject *sequence, *found = NULL;
+    int dir_fd;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iO", &dir_fd, &sequence))
+        return NULL;
+    PyObject *items = PySequence_List(sequence);
+    if (!items)
+        return NULL;
+    Py_ssize_t count = PyList_Size(items);
+    char *text = PyMem_Malloc(TEXT_MOST);
+    if (text)
+        found = PyList_New(count);
+    else
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; found && i < count; i++) {
+        PyObject *keeper = NULL, *item = NULL;
+        const char *name = name_of(PyList_GetItem(items, i), &keeper);
+        if (name) { /* not worth giving the GIL away: a microsecond, and nothing is waited for */
+            ssize_t size = readlinkat(dir_fd, name, text, TEXT_MOST);
+            item = size < 0 || size >= TEXT_MOST ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefaultAndSize(text, size);
+        }
+        Py_XDECREF(keeper);
+        if (!item || PyList_SetItem(found, i, item) < 0)
+            Py_CLEAR(found);
+    }
+    PyMem_Free(text);
+    Py_DECREF(items);
+    return found;
+}
+
+/* make_links(dir_fd, [(name, text)]): make symbolic links, each new; OSError names the one that could not be made. */
+static PyObject *make_links(PyObject *self, PyObject *arguments)
+{
+    PyObject *sequence;
+    int dir_fd, error = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iO", &dir_fd, &sequence))
+        return NULL;
+    PyObject *items = PySequence_List(sequence);
+    if (!items)
+        return NULL;
+    Py_ssize_t count = PyList_Size(items), parsed = 0, at = 0;
+    symlink_to *links = PyMem_Calloc((size_t)count + 1, sizeof *links);
+    if (!links)
+        PyErr_NoMemory();
+    for (; links && parsed < count; parsed++) {
+        PyObject *item = PyList_GetItem(items, parsed), *name = PyTuple_GetItem(item, 0), *text = PyTuple_GetItem(item, 1);
+        if (!name || !text || !(links[parsed].name = name_of(name, &links[parsed].name_keeper)) ||
+            !(links[parsed].text = name_of(text, &links[parsed].text_keeper)))
+            break;
+    }
+    if (links && parsed == count) {
+        Py_BEGIN_ALLOW_THREADS
+        for (; at < count && !error; at++)
+            if (symlinkat(links[at].text, dir_fd, links[at].name) < 0)
+                error = errno;
+        Py_END_ALLOW_THREADS
+    }
+    if (error) {
+        PyObject *name = PyUnicode_DecodeFSDefault(links[at - 1].name);
+        errno = error;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
+        Py_XDECREF(name);
+    }
+    free_symlinks(links, count);
+    Py_DECREF(items);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 /* ---- the module --------------------------------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {
@@ -805,6 +897,8 @@ static PyMethodDef METHODS[] = {
     {"write_files", write_files, METH_VARARGS, NULL},
     {"read_directory", read_directory, METH_VARARGS, NULL},
     {"unlink_files", unlink_files, METH_VARARGS, NULL},
+    {"read_links", read_links, METH_VARARGS, NULL},
+    {"make_links", make_links, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-"""Reading, writing, listing and unlinking many files in one go, relative to held descriptors.
+"""Reading, writing, listing, linking and unlinking many files in one go, relative to held descriptors.
 
 With the C extension a batch costs one call without the GIL, so that two threads keep two cores busy; without
 it the same system calls are made from here. Only the ordinary case is handled: whatever is not as expected
@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 
 from gobblerd.storage import native
@@ -22,6 +23,7 @@ Kind = tuple[str, int]  # name, the type bits of its mode
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
+_MANY_LINKS = 32  # that are made in one go, and seen as one change by who audits
 _NAMES = 1000  # that are listed at a time
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -174,3 +176,31 @@ def unlink_files(dir_fd: int, files: Sequence[tuple[str, RawStamp]]) -> None:
         with contextlib.suppress(OSError):
             if _raw(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)) == stamp:
                 os.unlink(name, dir_fd=dir_fd)
+
+
+def read_links(dir_fd: int, names: Sequence[str]) -> list[str | None]:
+    """Return the texts of symbolic links of a directory; None for what could not be read, or is none."""
+    if native.NATIVE is not None:
+        texts: list[str | None] = native.NATIVE.read_links(dir_fd, names)
+        return texts
+    return [_text_of(name, dir_fd) for name in names]
+
+
+def _text_of(name: str, dir_fd: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError:
+        return None
+
+
+def make_links(dir_fd: int, links: Sequence[tuple[str, str]]) -> None:
+    """Make symbolic links in a directory, each a name and its text; OSError where one could not be made.
+
+    FileExistsError if anything is there; some may be made by then.
+    """
+    if native.NATIVE is not None and len(links) >= _MANY_LINKS:
+        sys.audit("os.symlink", links[0][1], links[0][0], dir_fd)  # as os.symlink does
+        native.NATIVE.make_links(dir_fd, links)
+        return
+    for name, text in links:
+        os.symlink(text, name, dir_fd=dir_fd)

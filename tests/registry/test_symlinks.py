@@ -146,11 +146,12 @@ def test_aliases(tmp_path: Path) -> None:
         ("p/a/1/f", "p/a/1/g", "g"),
         ("p/a/2/d/f", "p/a/1/d/f", "../../1/d/f"),
         ("p/a/1/f", "q/b/2/x/y", "../../../q/b/2/x/y"),
+        ("p/a/2/d/f", "p/b/2/d/f", "../../../b/2/d/f"),
         ("p/a/1/d/e/f", "p/a/1/f", "../../f"),
     ],
 )
 def test_links_on_disk_are_relative(file: str, target: str, text: str) -> None:
     """To the ancestor if there is one, so that the registry can be moved as a whole."""
     here, there = (FileAddress(*each.split("/", 3)) for each in (file, target))
-    assert link_text(here, Link.to(there)) == text
-    assert link_text(here, Link.to(FileAddress("x", "y", "z", "w"), there)) == text
+    assert link_text(here.place, here.path, Link.to(there)) == text
+    assert link_text(here.place, here.path, Link.to(FileAddress("x", "y", "z", "w"), there)) == text

@@ -15,9 +15,11 @@ from gobblerd.storage.batches import (
     HERE,
     Piece,
     digest_files,
+    make_links,
     read_directory,
     read_files,
     read_kinds,
+    read_links,
     unlink_files,
     write_files,
 )
@@ -224,3 +226,40 @@ def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, to
     assert {path.name for path in tmp_path.iterdir()} == {"changed", "replaced", "kept", "directory"}
     unlink_files(top, [])
     unlink_files(9999, list(stamps.items()))
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_symbolic_links_are_made_and_read(either: str, tmp_path: Path, top: int, count: int) -> None:
+    """Whatever they say, few or many; they are not followed, and odd names are names."""
+    odd = [("ü\n", "../ä"), (os.fsdecode(b"\xff"), os.fsdecode(b"\xfe/x")), ("long", "x/" * 2047)]
+    links = [*odd, *((f"l{index}", f"/nowhere/{index}") for index in range(count))]
+    make_links(top, links)
+    assert {name: os.readlink(tmp_path / name) for name in os.listdir(tmp_path)} == dict(links)
+    assert read_links(top, [name for name, _ in links]) == [text for _, text in links]
+    make_links(top, [])
+    assert read_links(top, []) == []
+
+
+def test_what_is_no_symbolic_link_is_left_to_the_caller(either: str, tmp_path: Path, top: int) -> None:
+    """A file, a directory, nothing at all."""
+    (tmp_path / "f").touch()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "l").symlink_to("f")
+    assert read_links(top, ["f", "d", "none", "l"]) == [None, None, None, "f"]
+    assert read_links(9999, ["l"]) == [None]
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_symbolic_link_is_new_or_an_error(either: str, tmp_path: Path, top: int, count: int) -> None:
+    """Nothing is replaced; the error has its number; those before it are made."""
+    (tmp_path / "there").write_bytes(b"1")
+    links = [(f"l{index}", "x") for index in range(count)]
+    with pytest.raises(FileExistsError):
+        make_links(top, [*links, ("there", "x"), ("after", "x")])
+    assert {*os.listdir(tmp_path)} == {"there", *(name for name, _ in links)}
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        make_links(9999, links)
+    with pytest.raises(OSError, match="too long"):
+        make_links(top, [*((f"m{index}", "x") for index in range(count)), ("n", "x" * 5000)])
+    with pytest.raises(ValueError, match="null"):
+        make_links(top, [("a\0b", "x")] * count)
