@@ -7,7 +7,7 @@ after a restore from backup and by other versions of this program, to save one r
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents
@@ -65,28 +65,47 @@ class UsageCount:
     def __init__(self, metadata: Metadata, project: Address, counted: Counted | None = None) -> None:
         self._metadata = metadata
         self._project = project
-        self._versions = Versions(metadata.root, metadata.names)
+        self._versions = Versions(metadata.root)
         self._counted = counted
         self._known = counted.of(project.project) if counted else _NOTHING
 
     def total(self) -> int:
         """Return the bytes of all versions; Fault names a manifest that cannot be read."""
         before = self._known
-        found = list(self._versions.below([self._project]))
-        paths = [path for _, path in found]
-        stamps = stamps_at(paths) if before else [None] * len(paths)
-        known = {
-            path: seen
-            for path, stamp, seen in zip(paths, stamps, map(before.get, paths), strict=True)
-            if seen is not None and stamp is not None and seen[0] == stamp
-        }
-        unknown = {path: version for version, path in found if path not in known}
-        for path, counted in zip(unknown, sums_at(list(unknown)), strict=True):
-            known[path] = counted or self._read(unknown[path], path)
+        known = self._counted_again(before) if before else self._counted_first()
         self._known = known
-        if self._counted is not None and (unknown or len(known) != len(before)):
+        if self._counted is not None and known != before:
             self._counted.keep(self._project.project, known)
         return sum([size for _, size in known.values()])
+
+    def _counted_first(self) -> _Known:
+        found: list[tuple[Address, str]] = []
+        sums = sums_at(self._paths(found))
+        return {
+            path: counted or self._read(version, path)
+            for (version, path), counted in zip(found, sums, strict=True)
+        }
+
+    def _counted_again(self, before: _Known) -> _Known:
+        found: list[tuple[Address, str]] = []
+        stamps = stamps_at(self._paths(found))
+        known: dict[str, tuple[ManifestStamp | None, int]] = {}
+        unknown: dict[str, Address] = {}
+        for (version, path), stamp in zip(found, stamps, strict=True):
+            seen = before.get(path)
+            if seen is not None and stamp is not None and seen[0] == stamp:
+                known[path] = seen
+            else:
+                unknown[path] = version
+        for path, counted in zip(unknown, sums_at(unknown), strict=True):
+            known[path] = counted or self._read(unknown[path], path)
+        return known
+
+    def _paths(self, found: list[tuple[Address, str]]) -> Iterator[str]:
+        """Yield the paths of all manifests as they are found; `found` gets them with their versions."""
+        for each in self._versions.below([self._project]):
+            found.append(each)
+            yield each[1]
 
     def _read(self, version: Address, path: str) -> tuple[ManifestStamp | None, int]:
         try:

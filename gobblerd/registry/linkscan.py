@@ -13,7 +13,7 @@ import msgspec
 from gobblerd.domain.errors import Fault
 from gobblerd.domain.links import Doomed, is_proper
 from gobblerd.domain.manifest import FileAddress, Link
-from gobblerd.domain.names import ROOT, Address, is_readable_name
+from gobblerd.domain.names import Address
 from gobblerd.registry import layout
 from gobblerd.registry.manifests import ManifestStamp, Versions, read_stamped
 from gobblerd.registry.metadata import Metadata
@@ -49,7 +49,7 @@ class LinkScan:
         self._metadata = metadata
         self._doomed = doomed
         self._seen: dict[str, _Seen] = {}  # by the manifest's path
-        self._versions = Versions(metadata.root, self._names)
+        self._versions = Versions(metadata.root, tolerant=True)
         self._losing_links: dict[Target, Link | None] = {}  # each made once; None: it loses nothing
         # A manifest without any escape spells every name as it is.
         spelled = (f'"{project}"'.encode() for project in sorted(doomed.projects))
@@ -58,24 +58,55 @@ class LinkScan:
     def refresh(self) -> bool:
         """Look at every version; tell whether any manifest came, went or changed since the last look."""
         before = self._seen
-        found = dict(self._paths())
-        known = [path for path in found if path in before or found[path] in self._doomed]
-        stamps = dict(zip(known, stamps_at(known), strict=True))
-        self._seen = dict.fromkeys(found, _NOT_SEEN)
-        changed: list[str] = []
-        for path, version in found.items():
-            old, stamp = before.get(path), stamps.get(path)
-            if version in self._doomed:  # changes no more, but may be passed by chains
-                self._seen[path] = _same(old, _Seen(version, stamp))
-            elif old is not None and stamp is not None and old.stamp == stamp:
-                self._seen[path] = old
-            else:
-                changed.append(path)
-        for path, links in zip(changed, links_at(changed, self._doomed.projects), strict=True):
-            self._seen[path] = _same(before.get(path), self._looked(found[path], path, links))
+        self._seen = self._looked_again(before) if before else self._looked_first()
         if self._seen.keys() != before.keys():
             return True
         return any(seen is not before[path] for path, seen in self._seen.items())
+
+    def _looked_first(self) -> dict[str, _Seen]:
+        living: list[tuple[Address, str]] = []
+        doomed: list[tuple[Address, str]] = []  # change no more, but may be passed by chains
+
+        def paths() -> Iterator[str]:
+            for each in self._found():
+                if each[0] in self._doomed:
+                    doomed.append(each)
+                else:
+                    living.append(each)
+                    yield each[1]
+
+        links = links_at(paths(), self._doomed.projects)
+        looked = self._looked
+        seen = {path: looked(version, path, at) for (version, path), at in zip(living, links, strict=True)}
+        stamps = stamps_at([path for _, path in doomed])
+        seen.update({path: _Seen(version, at) for (version, path), at in zip(doomed, stamps, strict=True)})
+        return seen
+
+    def _looked_again(self, before: Mapping[str, _Seen]) -> dict[str, _Seen]:
+        found: list[tuple[Address, str]] = []
+        known: list[str] = []
+
+        def paths() -> Iterator[str]:
+            for each in self._found():
+                found.append(each)
+                if each[1] in before or each[0] in self._doomed:
+                    known.append(each[1])
+                    yield each[1]
+
+        stamps = dict(zip(known, stamps_at(paths()), strict=True))
+        seen: dict[str, _Seen] = {}
+        changed: dict[str, Address] = {}
+        for version, path in found:
+            old, stamp = before.get(path), stamps.get(path)
+            if old is not None and stamp is not None and old.stamp == stamp:
+                seen[path] = old
+            elif version in self._doomed:
+                seen[path] = _same(old, _Seen(version, stamp))
+            else:
+                changed[path] = version
+        for path, links in zip(changed, links_at(changed, self._doomed.projects), strict=True):
+            seen[path] = _same(before.get(path), self._looked(changed[path], path, links))
+        return seen
 
     def stamp(self, version: Address) -> ManifestStamp | None:
         """Return the stamp of a version's manifest as it was last looked at."""
@@ -125,21 +156,16 @@ class LinkScan:
 
     # -- looking ---------------------------------------------------------------------------------------
 
-    def _paths(self) -> Iterator[tuple[str, Address]]:
-        projects = map(Address, filter(is_readable_name, self._names(ROOT)))
-        return ((path, version) for version, path in self._versions.below(projects))
-
-    def _names(self, place: Address) -> list[str]:
-        try:
-            return self._metadata.names(place)
-        except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
-            return []
+    def _found(self) -> Iterator[tuple[Address, str]]:
+        return self._versions.below(self._versions.projects())
 
     def _looked(self, version: Address, path: str, links: Links | None) -> _Seen:
         """Return what the extension found in a manifest, or what the parser finds."""
         if links is None:
             return self._read(version, path)
         stamp, found = links
+        if not found:
+            return _Seen(version, stamp)
         losing = ((name, size, self._link(target)) for name, size, target in found)
         return _Seen(version, stamp, {name: LinkEntry(size, link) for name, size, link in losing if link})
 
@@ -174,9 +200,6 @@ class LinkScan:
         takes = self._doomed.takes
         linked = [item for item in _DECODER.decode(data).items() if item[1].link is not None]
         return {path: entry for path, entry in linked if entry.link is not None and takes(entry.link)}
-
-
-_NOT_SEEN = _Seen(ROOT, None)
 
 
 def _same(before: _Seen | None, now: _Seen) -> _Seen:

@@ -9,15 +9,18 @@ Limits: order is by name within a page of 10,000 entries (so within every ordina
 descriptor stays open per level, so a tree deeper than some 900 levels cannot be listed recursively.
 """
 
+import itertools
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from types import ModuleType
 
 import msgspec
 
+from gobblerd.domain.names import INTERNAL_PREFIX, is_internal
 from gobblerd.registry.layout import HIDDEN
-from gobblerd.storage.files import READ_DIRECTORY
+from gobblerd.storage.files import READ_DIRECTORY, opened
 
 PAGE = 10_000
 
@@ -60,6 +63,22 @@ def names_below(fd: int, prefix: str = "") -> Iterator[bytes]:
             yield from _names_of_child(fd, name, f"{prefix}{name}/")
     if empty and prefix:
         yield msgspec.json.encode(prefix)
+
+
+def directories_in(path: str) -> list[str]:
+    """Return the names of the directories in the one at an absolute path, in order; OSError.
+
+    Left out is what can be no project, asset or version: links, internal names, and what is not UTF-8.
+    """
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+        found = [directories for _, directories in _pages(fd, "", deep=True)]
+    names = found[0] if len(found) == 1 else sorted(itertools.chain.from_iterable(found))
+    start = bisect_left(names, INTERNAL_PREFIX)  # in order, all internal names follow each other
+    end = start
+    while end < len(names) and is_internal(names[end]):
+        end += 1
+    del names[start:end]
+    return names
 
 
 def _names_of_child(fd: int, name: str, prefix: str) -> Iterator[bytes]:

@@ -5,10 +5,11 @@ tells whether a file is still the one that was read: as a plain tuple, since a m
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from gobblerd.domain.names import Address, is_readable_name
+from gobblerd.domain.names import Address
 from gobblerd.registry import layout
+from gobblerd.registry.listing import directories_in
 from gobblerd.storage.files import read_all
 
 ManifestStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
@@ -18,34 +19,43 @@ _Versions = list[tuple[Address, str]]
 
 
 class Versions:
-    """Finds versions, again and again: the names of an asset that lists as before are not judged anew.
+    """Finds versions, again and again: what an asset that lists as before holds is not worked out anew.
 
-    `names` lists the directories in a place, by name.
+    OSError where a place cannot be listed; with `tolerant`, one that is gone holds nothing.
     """
 
-    def __init__(self, root: str, names: Callable[[Address], list[str]]) -> None:
+    def __init__(self, root: str, *, tolerant: bool = False) -> None:
         self._root = root
-        self._names = names
+        self._tolerant = tolerant
         self._assets: dict[str, tuple[list[str], _Versions]] = {}  # by path: what it lists, what that means
+
+    def projects(self) -> list[Address]:
+        """List the projects, by name."""
+        return list(map(Address, self._names(self._root)))
 
     def below(self, projects: Iterable[Address]) -> Iterator[tuple[Address, str]]:
         """Yield each version of some projects, and the absolute path of its manifest, there or not."""
         for project in projects:
-            for asset in self._names(project):
-                if is_readable_name(asset):
-                    yield from self._below(Address(project.project, asset))
+            for asset in self._names(f"{self._root}/{project.project}"):
+                yield from self._below(project.project, asset)
 
-    def _below(self, asset: Address) -> _Versions:
-        names, top = self._names(asset), f"{self._root}/{asset.project}/{asset.asset}/"
+    def _below(self, project: str, asset: str) -> _Versions:
+        top = f"{self._root}/{project}/{asset}"
+        names = self._names(top)
         known = self._assets.get(top)
         if known is not None and known[0] == names:
             return known[1]
-        readable = filter(is_readable_name, names)
-        found = [
-            (Address(asset.project, asset.asset, name), f"{top}{name}/{layout.MANIFEST}") for name in readable
-        ]
+        found = [(Address(project, asset, name), f"{top}/{name}/{layout.MANIFEST}") for name in names]
         self._assets[top] = names, found
         return found
+
+    def _names(self, path: str) -> list[str]:
+        try:
+            return directories_in(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if self._tolerant:
+                return []
+            raise
 
 
 def stamp_of(status: os.stat_result) -> ManifestStamp:

@@ -33,17 +33,20 @@ def _loaded() -> ModuleType | None:
 SUMS = _loaded()
 
 
-def sums_at(paths: Sequence[str]) -> list[Sum | None]:
-    """Return what the manifests at these absolute paths add up to; None where only parsing tells."""
+def sums_at(paths: Iterable[str]) -> list[Sum | None]:
+    """Return what the manifests at these absolute paths add up to; None where only parsing tells.
+
+    As of the next two, batches are worked on while `paths` are still being found.
+    """
     if SUMS is None:
-        return [None] * len(paths)
+        return [None for _ in paths]
     return _in_batches(SUMS.count, paths)
 
 
-def links_at(paths: Sequence[str], projects: Iterable[str]) -> list[Links | None]:
+def links_at(paths: Iterable[str], projects: Iterable[str]) -> list[Links | None]:
     """Return the links with parent or ancestor in one of the projects; None where only parsing tells."""
     if SUMS is None:
-        return [None] * len(paths)
+        return [None for _ in paths]
     wanted = tuple(project.encode("utf-8", "surrogateescape") for project in projects)
     return _in_batches(partial(_links, SUMS, wanted), paths)
 
@@ -53,17 +56,27 @@ def _links(extension: ModuleType, wanted: tuple[bytes, ...], paths: Sequence[str
     return found
 
 
-def stamps_at(paths: Sequence[str]) -> list[ManifestStamp | None]:
+def stamps_at(paths: Iterable[str]) -> list[ManifestStamp | None]:
     """Return the stamps of files, None where there is none; OSError."""
     if SUMS is None:
         return [stamp_at(path) for path in paths]
-    found = _in_batches(SUMS.stamps, paths)
+    return _in_batches(partial(_stamps, SUMS), paths)
+
+
+def _stamps(extension: ModuleType, paths: Sequence[str]) -> list[ManifestStamp | None]:
+    found: list[ManifestStamp | None] = extension.stamps(paths)
+    if None not in found:
+        return found
     return [stamp or stamp_at(path) for path, stamp in zip(paths, found, strict=True)]
 
 
-def _in_batches(work: Callable[[Sequence[str]], Any], paths: Sequence[str]) -> list[Any]:
-    if len(paths) <= _BATCH:
-        return list(work(paths))
-    batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+def _in_batches(work: Callable[[Sequence[str]], list[Any]], paths: Iterable[str]) -> list[Any]:
+    rest = iter(paths)
+    first = list(itertools.islice(rest, _BATCH))
+    if len(first) < _BATCH:
+        return work(first)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sums") as pool:
-        return list(itertools.chain.from_iterable(pool.map(work, batches)))
+        batches = [pool.submit(work, first)]
+        while batch := list(itertools.islice(rest, _BATCH)):
+            batches.append(pool.submit(work, batch))
+        return list(itertools.chain.from_iterable(batch.result() for batch in batches))

@@ -1,7 +1,7 @@
 """Usage is what the manifests on disk say, however much of it is remembered."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     real = counting.sums_at
 
-    def noted(wanted: list[str]) -> Any:
+    def noted(paths_wanted: Iterable[str]) -> Any:
+        wanted = list(paths_wanted)
         paths.extend("/".join(path.split("/")[-3:-1]) for path in wanted)
         return real(wanted)
 

@@ -7,7 +7,8 @@ import pytest
 from support.registries import Book
 
 from gobblerd.domain.names import ROOT, Address
-from gobblerd.registry import manifests
+from gobblerd.registry import listing, manifests
+from gobblerd.registry.listing import directories_in
 from gobblerd.registry.manifests import Versions, read_stamped, stamp_at
 from gobblerd.registry.metadata import Metadata
 
@@ -23,7 +24,7 @@ def root(tmp_path: Path) -> str:
 def test_every_version_is_found_with_the_path_of_its_manifest(root: str) -> None:
     os.unlink(f"{root}/p/a/2/..manifest")  # whether it is there is the caller's business
     metadata = Metadata(root)
-    versions = Versions(root, metadata.names)
+    versions = Versions(root)
     assert dict(versions.below(metadata.children(ROOT))) == {
         Address(*place.split("/")): f"{root}/{place}/..manifest"
         for place in ("p/a/1", "p/a/2", "p/b/1", "q/a/1")
@@ -32,13 +33,42 @@ def test_every_version_is_found_with_the_path_of_its_manifest(root: str) -> None
 
 
 def test_what_came_and_went_is_noticed(root: str) -> None:
-    metadata = Metadata(root)
-    versions = Versions(root, metadata.names)
+    versions = Versions(root)
     list(versions.below([Address("p")]))
     os.rename(f"{root}/p/a/1", f"{root}/p/a/3")
     os.rename(f"{root}/p/b", f"{root}/p/c")
     os.mkdir(f"{root}/p/a/..internal")
     assert [str(v) for v, _ in versions.below([Address("p")])] == ["p/a/2", "p/a/3", "p/c/1"]
+
+
+def test_what_is_gone_holds_nothing_for_the_tolerant(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(Versions(root).below([Address("none")]))
+    Path(root, "p", "file").touch()
+    os.symlink("a", f"{root}/p/link")
+    versions = Versions(root, tolerant=True)
+    assert list(versions.below([Address("none")])) == []
+    assert versions.projects() == [Address("p"), Address("q")]
+
+
+@pytest.mark.parametrize("way", ["extension", "python"])
+@pytest.mark.parametrize("page", [2, 10_000])
+def test_directories_are_those_that_may_be_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, page: int
+) -> None:
+    """In order by name; no file, no link, nothing internal, nothing that is not UTF-8."""
+    if way == "python":
+        monkeypatch.setattr(listing, "NAMES", None)
+    elif listing.NAMES is None:
+        pytest.skip("the C extension was not built")
+    monkeypatch.setattr(listing, "PAGE", page)
+    internal = [b"..LOCK", b"..logs", b"..\xff", b"..."]
+    wanted = ["-", ".hidden", ".~", "a", "a b", "é", "\U0001f600", ". .", ".-"]
+    for name in (*internal, b"bad\xff", *map(os.fsencode, wanted)):
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+    (tmp_path / "file").touch()
+    os.symlink("a", tmp_path / "link")
+    assert directories_in(str(tmp_path)) == sorted(wanted)
 
 
 def test_bytes_come_with_the_stamp_that_the_file_has(root: str) -> None:
