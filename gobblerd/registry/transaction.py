@@ -45,15 +45,27 @@ class UnfinishedError(Fault):
     """Committed, but a step failed: recovery retries it, and the response follows."""
 
 
+def unprepared(_: Response) -> int | None:
+    """Write nothing beforehand."""
+    return None
+
+
 class Origin:
     """On whose behalf transactions are made, and what became of them.
 
     `respond` makes the response that is recorded with the commit; None for jobs that nobody waits for.
+    `prepare` writes it beforehand, and returns a descriptor for the commit to settle with the rest.
     """
 
-    def __init__(self, staging: str = "", respond: Callable[[Outcome], Response] | None = None) -> None:
+    def __init__(
+        self,
+        staging: str = "",
+        respond: Callable[[Outcome], Response] | None = None,
+        prepare: Callable[[Response], int | None] = unprepared,
+    ) -> None:
         self.staging = staging
         self._respond = respond
+        self._prepare = prepare
         self.response: Response | None = None
         self.applied: list[Transaction] = []
 
@@ -63,6 +75,14 @@ class Origin:
             return None
         self.response = self._respond(outcome)
         return self.response.document()
+
+    def prepared(self) -> int | None:
+        """Have the response written beforehand; None where it is written later."""
+        if self.response is None:
+            return None
+        with contextlib.suppress(OSError):  # it is tried again when it is due, then as often as need be
+            return self._prepare(self.response)
+        return None
 
 
 @dataclass
@@ -224,6 +244,8 @@ class Transaction:
             sync_directory(layout.join(self.root, layout.TRANSACTIONS))
         try:
             self._record_fd = fd = self._create_record(record_bytes(record))
+            if (response_fd := self.origin.prepared()) is not None:
+                self._unsettled.append(response_fd)
             documents.prepare(_documents_of(record), beside=[*self._unsettled, fd])
             self.disk.rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
             self.state = "committed"

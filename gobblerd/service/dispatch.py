@@ -67,7 +67,9 @@ class Dispatcher:
     def run(self, claim: Claim) -> None:
         """Perform a claim, and see to it that it is answered exactly once."""
         request = _Request(claim, format_time(self._staging.clock.now()))
-        origin = Origin(self._staging.id, lambda outcome: self._succeeded(request, outcome))
+        origin = Origin(
+            self._staging.id, lambda outcome: self._succeeded(request, outcome), self._spool.prepare
+        )
         began = time.monotonic()
         try:
             outcome = self._perform(request, origin)

@@ -17,7 +17,15 @@ import structlog
 from gobblerd.domain.messages import REQUEST_PREFIX, Identity, Response, error_body
 from gobblerd.domain.times import format_time, parse_time
 from gobblerd.staging.directory import Staging
-from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened, read_all, replace_file, sync
+from gobblerd.storage.files import (
+    READ_DIRECTORY,
+    READ_FILE,
+    opened,
+    read_all,
+    replace_file,
+    sync,
+    write_opened,
+)
 
 _log = structlog.get_logger()
 _TEMPORARY = ".new-"
@@ -66,16 +74,53 @@ class ResponseFiles:
         self._staging = staging
         self._fd = staging.responses_fd
         self._number = itertools.count()
+        self._prepared: dict[str, tuple[str, bytes]] = {}  # request -> temporary file, bytes
+
+    def prepare(self, response: Response) -> int | None:
+        """Write the bytes beforehand, so that they are settled together with the transaction's; OSError.
+
+        Returns the descriptor to be settled and closed; None where that would save nothing.
+        """
+        disk, name = self._staging.disk, response.identity.name
+        if not disk.is_durable or disk.syncs_names:
+            return None
+        self._discard(name)
+        temporary, data = self._temporary(), response_bytes(response)
+        try:
+            fd = write_opened(temporary, data, dir_fd=self._fd)
+        except OSError:
+            self._unlink(temporary)
+            raise
+        self._prepared[name] = temporary, data
+        return fd
+
+    def _temporary(self) -> str:
+        return f"{_TEMPORARY}{next(self._number)}"
+
+    def _discard(self, name: str) -> None:
+        if (prepared := self._prepared.pop(name, None)) is not None:
+            self._unlink(prepared[0])
+
+    def _unlink(self, temporary: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=self._fd)
 
     def write(self, response: Response, *, recorded: bool = False) -> None:
         """Write the file durably, replacing what an older request of that name was answered; OSError.
 
         `recorded`: a transaction's record holds it too, and stays until `sync`; so its name need not be
-        durable yet, only its bytes, lest a power cut leave an empty file until the record is found.
+        durable yet, only its bytes, lest a power cut leave an empty file until the record is found. What was
+        prepared for that transaction is only renamed.
         """
-        temporary = f"{_TEMPORARY}{next(self._number)}"
         name, data, disk = response.identity.name, response_bytes(response), self._staging.disk
+        temporary, prepared = self._prepared.get(name, ("", b""))
+        if recorded and prepared == data:
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            del self._prepared[name]
+            return
+        self._discard(name)
         settle = disk.settle if recorded else sync
+        temporary = self._temporary()
         replace_file(self._fd, temporary, name, data, disk.durability, settle=settle, names=not recorded)
 
     def sync(self) -> None:

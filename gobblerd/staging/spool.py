@@ -405,6 +405,13 @@ class Spool:
             return self._delivered(response)
         return self._ledger.write_or_retry(entry, response, recorded=recorded)
 
+    def prepare(self, response: Response) -> int | None:
+        """Write beforehand what a transaction is about to record, to be put in place by `answer`; OSError.
+
+        Returns a descriptor to be settled and closed, None where it is written later.
+        """
+        return self._ledger.files.prepare(response)
+
     def sync_responses(self) -> None:
         """Make every response that was written durable by itself; OSError."""
         self._ledger.files.sync()

@@ -45,6 +45,9 @@ class Recorder:
         self.answered.append(response)
         return True
 
+    def prepare(self, response: Response) -> None:
+        pass
+
     def report_progress(self, name: str, done: int, total: int) -> None:
         pass
 

@@ -117,6 +117,9 @@ class Clerk:
         except FileNotFoundError:
             return None
 
+    def prepare(self, response: Response) -> None:
+        """Write nothing beforehand."""
+
     def release(self, claim: Claim) -> None:
         raise AssertionError(f"{claim.name} was released, though nobody stopped the daemon")
 

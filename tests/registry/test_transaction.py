@@ -444,3 +444,33 @@ def test_transactions_are_nobody_else_s(bench: Bench) -> None:
     """0700, all of it."""
     for path in (bench.root / "..transactions", *(bench.root / "..transactions").iterdir()):
         assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_response_is_settled_with_the_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written beforehand costs no sync of its own, and its descriptor is closed; failing is no error."""
+    settled: list[int] = []
+    monkeypatch.setattr(type(bench.registry.disk), "settle_all", lambda _, fds: settled.append(len(fds)))
+    asked: list[int] = []
+
+    def prepare(response: Response) -> int | None:
+        asked.append(response.code)
+        if len(asked) == 1:
+            return os.open(bench.staging / "prepared", os.O_WRONLY | os.O_CREAT)
+        raise OSError(errno.ENOSPC, "full")
+
+    before = len(os.listdir("/proc/self/fd"))
+    for number, together in ((1, 3), (2, 2)):
+        origin = bench.origin("x")
+        origin = Origin(origin.staging, origin._respond, prepare)
+        with (
+            bench.registry.transaction(origin) as tx,
+            bench.registry.changing(Address("p"), tx) as project,
+        ):
+            tx.put("p/..note", str(number).encode())
+            project.commit(Outcome())
+        bench.registry.finish(origin)
+        assert settled == [together]
+        settled.clear()
+    assert asked == [200, 200]
+    assert (bench.root / "p/..note").read_bytes() == b"2"
+    assert len(os.listdir("/proc/self/fd")) == before

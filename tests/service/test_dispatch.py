@@ -35,6 +35,9 @@ class FakeSpool:
         self.answered.append(response)
         return self.durable
 
+    def prepare(self, response: Response) -> None:
+        assert response.succeeded
+
     def release(self, claim: Claim) -> None:
         self.released.append(claim)
 
