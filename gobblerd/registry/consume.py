@@ -6,18 +6,20 @@ lies in the transaction's directory, so that after a crash the daemon of this st
 Known limit: of several hard links to one file in a source only the first goes, since that changes its ctime.
 """
 
+import collections
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
+from gobblerd.registry.crew import Crew, Desk, work_here
 from gobblerd.registry.source import Stamp
 from gobblerd.storage.batches import RawStamp, unlink_files
 from gobblerd.storage.files import READ_DIRECTORY, opened
 
-_THREADS = 2
+_FEW = 32  # files for which no thread is started
 _FILES = 256  # that are unlinked in one go,
 _BYTES = 256 << 20  # if they have no more: what the page cache has of them goes too
 _Part = tuple[str, list[tuple[str, RawStamp]]]  # a directory, names and stamps
@@ -41,9 +43,13 @@ def consume_listed(staging_fd: int, source: str, inode: int, listing: str) -> No
 
 def consume(source_fd: int, stored: Mapping[str, Stamp]) -> None:
     """Unlink each stored file that still has its inode, size, mtime and ctime; failing is no error."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="consume") as pool:
-        for done in [pool.submit(_consume_some, source_fd, some) for some in _parts(stored)]:
-            done.result()
+    tasks = (partial(_consume_some, source_fd, part) for part in _parts(stored))
+    unlinking = work_here(tasks, 0, _untold) if len(stored) <= _FEW else Crew(tasks, 0).work(_untold)
+    collections.deque(unlinking, maxlen=0)  # it yields nothing: there is nothing to tell
+
+
+def _untold(_: int) -> None:
+    """Tell nobody: a committed upload is not cancelled any more."""
 
 
 def _parts(stored: Mapping[str, Stamp]) -> Iterator[_Part]:
@@ -61,10 +67,11 @@ def _parts(stored: Mapping[str, Stamp]) -> Iterator[_Part]:
         yield directory, files
 
 
-def _consume_some(source_fd: int, part: _Part) -> None:
+def _consume_some(source_fd: int, part: _Part, _: Desk) -> Iterator[list[None]]:
     directory, files = part
     with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         fd = source_fd
         for name in directory.split("/") if directory else ():
             fd = stack.enter_context(opened(name, READ_DIRECTORY, dir_fd=fd))
         unlink_files(fd, files)
+    yield []
