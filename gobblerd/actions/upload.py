@@ -8,7 +8,6 @@ then, lets go, copies what is missing, and tries again.
 import functools
 import os
 import pwd
-from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -138,10 +137,10 @@ class _Work:
     def _limits(self) -> Limits:
         """Return the configured limits, less where the system could not address what they allow."""
         limits = self._context.policy.limits
-        tops = (f"{self._transaction.directory}/1", self._metadata.path(str(self._place)))
-        above = max(len(os.fsencode(top)) for top in tops)
+        staged, place = f"{self._transaction.directory}/1", self._metadata.path(str(self._place))
+        above = max(len(os.fsencode(staged)), len(os.fsencode(place)))
         room = _PATH_MAX - above - len(f"/{layout.CHECKSUMS}")
-        return replace(limits, path=min(limits.path or room, room))
+        return Limits(limits.files, limits.size, limits.depth, min(limits.path or room, room))
 
     def _surroundings(self, survey: Survey) -> Surroundings:
         if not survey.symlinks:  # then nobody asks, and finding out takes a look at every directory above

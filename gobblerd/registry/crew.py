@@ -5,7 +5,6 @@ as long as the one call, so nothing is left over for a fork, a stop or the next 
 """
 
 import contextlib
-import functools
 import mmap
 import queue
 import threading
@@ -29,17 +28,23 @@ class Desk:
 
     def __init__(self, size: int, tick: Tick) -> None:
         self._size = size
+        self._buffer: memoryview | None = None
+        self._spare: memoryview | None = None
         self.tick = tick
 
-    @functools.cached_property
+    @property
     def buffer(self) -> memoryview:
         """Room for a batch; memory only once it is needed."""
-        return _room(self._size)
+        if self._buffer is None:
+            self._buffer = _room(self._size)
+        return self._buffer
 
-    @functools.cached_property
+    @property
     def spare(self) -> memoryview:
         """As much room again."""
-        return _room(self._size)
+        if self._spare is None:
+            self._spare = _room(self._size)
+        return self._spare
 
 
 def _room(size: int) -> memoryview:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import xxhash
 
 from gobblerd.registry.copying import Digest
-from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick, work_here
+from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick
 from gobblerd.registry.lane_group import LaneGroup, LargeWays
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.storage import native
@@ -50,12 +50,20 @@ def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator
         some = list(itertools.islice(files, _KEPT + 1))
         files = some if len(some) <= _KEPT else files
     large = [file for file in files if file.size > SMALL]
+    if not large:
+        few = list(itertools.islice(files, _FEW + 1))
+        size = sum([file.size for file in few])
+        if len(few) <= _FEW and size <= _LITTLE:
+            return _at_once(few, size, ways, tick)
     tasks = itertools.chain(_groups(large, ways), _batches(files, ways))
-    few = [] if large else list(itertools.islice(files, _FEW + 1))
-    size = sum(file.size for file in few)
-    if not large and len(few) <= _FEW and size <= _LITTLE:
-        return work_here(tasks, size, tick)
     return Crew(tasks, _BATCH_BYTES).work(tick)
+
+
+def _at_once(files: Sequence[SourceFile], size: int, ways: Ways[R], tick: Tick) -> Iterator[R]:
+    """Do a few small files in this thread: that is done before another has started."""
+    if files:
+        yield from ways.batch(files, Desk(size, tick))
+        tick(size)
 
 
 def _batches(files: Iterable[SourceFile], ways: Ways[R]) -> Iterator[Task[R]]:

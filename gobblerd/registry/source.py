@@ -165,16 +165,25 @@ class Source:
 
     @contextlib.contextmanager
     def opened_directory(self, path: str) -> Iterator[int]:
-        """Open a directory of the source, name by name, following nothing; one descriptor at a time."""
+        """Open a directory of the source for the length of a block."""
+        fd = self.open_directory(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def open_directory(self, path: str) -> int:
+        """Open a directory of the source, name by name, following nothing; the caller closes it."""
         fd, walked = os.dup(self.fd), ""
         try:
             for name in path.split("/") if path else ():
                 walked = f"{walked}/{name}" if walked else name
                 above, fd = fd, self._opened_below(name, walked, fd)
                 os.close(above)
-            yield fd
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return fd
 
     def _opened_below(self, name: str, path: str, dir_fd: int) -> int:
         """Open one subdirectory; Wrong unless the requester may list and search it."""

@@ -167,8 +167,10 @@ class Copying(_OfSource):
             directory, name = _place(file)
             fds = opened_here.get(directory)
             if fds is None:
-                fd = stack.enter_context(self.source.opened_directory(directory))
-                target_fd = stack.enter_context(opened(self._target(directory), READ_DIRECTORY))
+                fd = self.source.open_directory(directory)
+                stack.callback(os.close, fd)
+                target_fd = os.open(self._target(directory), READ_DIRECTORY)
+                stack.callback(os.close, target_fd)
                 fds = opened_here[directory] = fd, target_fd
             sources.append((fds[0], name, file.size))
             targets.append((fds[1], name, file.size))

@@ -24,6 +24,7 @@ ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
 _MANY_LINKS = 32  # that are made in one go, and seen as one change by who audits
+_TINY = 4096  # bytes that a lane alone hashes as soon as hashlib has begun
 _NAMES = 1000  # that are listed at a time
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -57,7 +58,7 @@ def digest_files(
     pieces: Sequence[Piece], buffer: bytearray | memoryview, flags: int, owner: int
 ) -> tuple[list[RawStamp | None], list[str]]:
     """Read files as `read_files` does, and return the MD5 of each in hex too; "" where the stamp is None."""
-    if native.NATIVE is not None and len(pieces) >= WORTH_WHILE:
+    if native.NATIVE is not None and (len(pieces) >= WORTH_WHILE or _are_tiny(pieces)):
         found: tuple[list[RawStamp | None], list[str]] = native.NATIVE.digest_files(
             pieces, buffer, flags, owner
         )
@@ -66,6 +67,11 @@ def digest_files(
     there = [place for place, stamp in zip(places(pieces, buffer), stamps, strict=True) if stamp]
     md5sums = iter(md5_many(there))
     return stamps, [next(md5sums) if stamp else "" for stamp in stamps]
+
+
+def _are_tiny(pieces: Sequence[Piece]) -> bool:
+    """Tell whether there is so little to hash that calling somebody else costs more."""
+    return all(size <= _TINY for _, _, size in pieces)
 
 
 def _read_one(piece: Piece, place: memoryview, flags: int, owner: int) -> RawStamp | None:
