@@ -77,7 +77,7 @@ class RerouteLinks(Action):
         if self.dry_run or not reroute.changes:
             return outcome
         reroute.require_links()
-        for project in sorted({change.file.project for change in reroute.changes}):
+        for project in sorted({change.version.project for change in reroute.changes}):
             root.keeper.check_renames(Address(project))
         return root.commit(outcome)
 

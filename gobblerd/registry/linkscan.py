@@ -117,12 +117,12 @@ class LinkScan:
         """Return the absolute path of a version's manifest."""
         return f"{self._metadata.root}/{version.project}/{version.asset}/{version.version}/{layout.MANIFEST}"
 
-    def affected(self) -> Iterator[tuple[FileAddress, Link, int]]:
-        """Yield the links of living versions that lose their parent or ancestor, and their sizes."""
+    def affected(self) -> Iterator[tuple[Address, str, Link, int]]:
+        """Yield the links that lose their parent or ancestor: living version, path in it, link, size."""
         for seen in self._seen.values():
             for path, entry in seen.entries.items():
                 if entry.link is not None:
-                    yield FileAddress.of(seen.version, path), entry.link, entry.size or 0
+                    yield seen.version, path, entry.link, entry.size or 0
 
     def require_readable(self) -> None:
         """Raise Fault for a manifest that cannot be read: nobody knows where its links go."""
