@@ -4,6 +4,7 @@
  * and `link`, plain ASCII without escapes, paths in ascending order (so that none is there twice). Whatever is
  * not exactly that gives None, and is for the caller to parse in full: this never says that a manifest is wrong.
  */
+#define _GNU_SOURCE /* O_PATH */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -247,6 +248,46 @@ typedef struct {
     links_wanted wanted;
 } manifest;
 
+/* An asset's directory, held open while its manifests follow each other: half of an open is finding the way. */
+typedef struct {
+    const char *path; /* of the manifest that it was opened for */
+    size_t length;    /* of the directory's own path */
+    int fd;
+} asset;
+
+/* The length of the path without its last two names; 0: it has no more. */
+static size_t length_of_asset(const char *path)
+{
+    size_t at = strlen(path), names = 0;
+    while (at && !(path[at] == '/' && ++names == 2))
+        at--;
+    return at;
+}
+
+/* Return how the manifest is called in the asset, which is opened if it is another one than before. */
+static const char *name_in(asset *held, const char *path)
+{
+    size_t length = length_of_asset(path);
+    if (!held->path || held->length != length || memcmp(held->path, path, length) != 0) {
+        char *directory = length ? strndup(path, length) : NULL;
+        if (held->path && held->fd >= 0)
+            close(held->fd);
+        held->fd = directory ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : AT_FDCWD;
+        if (held->fd < 0)
+            held->fd = AT_FDCWD;
+        held->path = path;
+        held->length = length;
+        free(directory);
+    }
+    return held->fd < 0 ? path : path + length + 1;
+}
+
+static void let_go(const asset *held)
+{
+    if (held->path && held->fd >= 0)
+        close(held->fd);
+}
+
 /* Read the whole file; 0 if it is not of the size that it had when it was opened. */
 static int read_whole(int fd, uint8_t *buffer, size_t size)
 {
@@ -255,18 +296,23 @@ static int read_whole(int fd, uint8_t *buffer, size_t size)
         ssize_t got = read(fd, buffer + done, size + 1 - done);
         if (got > 0)
             done += (size_t)got;
-        else if (got == 0)
-            return done == size;
-        else if (errno != EINTR)
+        if (got >= 0 && done == size) /* one byte more was asked for, and is not there */
+            return 1;
+        if (got > 0)
+            continue;
+        if (got == 0)
+            return 0;
+        if (errno != EINTR)
             return 0;
     }
     return 0;
 }
 
 /* Open and read a manifest of `most` bytes; 1 if they are in the buffer, which grows as needed and `spare` more. */
-static int read_one(manifest *m, uint8_t **buffer, size_t *room, off_t most, size_t spare)
+static int read_one(manifest *m, asset *held, uint8_t **buffer, size_t *room, off_t most, size_t spare)
 {
-    int is_read = 0, fd = open(m->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const char *name = name_in(held, m->name);
+    int is_read = 0, fd = openat(held->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return 0;
     if (!fstat(fd, &m->status) && S_ISREG(m->status.st_mode) && m->status.st_size <= most) {
@@ -289,11 +335,12 @@ static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
 {
     uint8_t *buffer = NULL;
     size_t room = 0;
+    asset held = {0};
     for (manifest *m = all; m < all + many; m++) {
         if (wanted)
             m->wanted = *wanted;
         /* What is kept is to be small. */
-        if (!(wanted ? read_one(m, &buffer, &room, MOST_LINKS, 0) : read_one(m, &buffer, &room, MOST, 4096)))
+        if (!(wanted ? read_one(m, &held, &buffer, &room, MOST_LINKS, 0) : read_one(m, &held, &buffer, &room, MOST, 4096)))
             continue;
         m->is_known = add_up(buffer, (size_t)m->status.st_size, &m->total, wanted ? &m->wanted : NULL);
         if (m->is_known && m->wanted.many) {
@@ -303,12 +350,17 @@ static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
         }
     }
     free(buffer);
+    let_go(&held);
 }
 
 static void look_at(manifest *all, Py_ssize_t many)
 {
-    for (manifest *m = all; m < all + many; m++)
-        m->is_known = !stat(m->name, &m->status);
+    asset held = {0};
+    for (manifest *m = all; m < all + many; m++) {
+        const char *name = name_in(&held, m->name);
+        m->is_known = !fstatat(held.fd, name, &m->status, 0);
+    }
+    let_go(&held);
 }
 
 static PyObject *stamp_of(const struct stat *s)
