@@ -22,7 +22,7 @@ from gobblerd.registry.crew import Desk
 from gobblerd.registry.engine import work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, HERE, Name, RawStamp, places, read_directory, read_kinds
+from gobblerd.storage.batches import ANYBODY, Name, RawStamp, places, read_directory, read_kinds
 from gobblerd.storage.batches import digest_files as read_and_digest
 from gobblerd.storage.files import READ_FILE, opened
 
@@ -32,6 +32,7 @@ EMPTY = "an empty directory"
 DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TOP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_STAMP: RawStamp = (0, 0, 0, 0)
 
 
@@ -169,7 +170,15 @@ def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator
 
 def digest_batches(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[Columns | Hashed]:
     """Do the same, but yield small files many at a time, for whoever can do without an object for each."""
-    return work_off(files, _Hashing(root), tick)
+    try:
+        top = os.open(root, _TOP)
+    except OSError as error:
+        yield from ((file.path, _sentence(error)) for file in files)
+        return
+    try:
+        yield from work_off(files, _Hashing(root, top), tick)
+    finally:
+        os.close(top)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,7 @@ class _Hashing:
     """Files below `root` are hashed; one that cannot be read is told of, and stops nothing."""
 
     root: str
+    top: int  # its descriptor: the way there is walked once, not for each small file
     is_durable = False  # nothing is written
 
     @contextlib.contextmanager
@@ -191,7 +201,7 @@ class _Hashing:
         return file.path, _sentence(error)
 
     def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Columns | Hashed]:
-        pieces = [(HERE, f"{self.root}/{file.path}", file.size) for file in files]
+        pieces = [(self.top, file.path, file.size) for file in files]
         found, md5sums = read_and_digest(pieces, desk.buffer, READ_FILE, ANYBODY)
         xxh128s = list(map(xxhash.xxh3_128_hexdigest, places(pieces, desk.buffer)))
         paths = [file.path for file in files]
@@ -203,7 +213,10 @@ class _Hashing:
         slowly = [index for index, stamp in enumerate(found) if stamp is None]
         return [
             Columns(columns[0], stamps, columns[1], columns[2]),
-            *((paths[index], digest_at(pieces[index][1], paths[index], lambda _: None)) for index in slowly),
+            *(
+                (paths[index], digest_at(f"{self.root}/{paths[index]}", paths[index], lambda _: None))
+                for index in slowly
+            ),
         ]
 
 

@@ -312,3 +312,5 @@ def test_file_that_cannot_be_read(bench: Bench) -> None:
     assert found["no/such"] == "No such file or directory"
     assert isinstance(found["white"], str)  # a symbolic link is never followed
     assert not isinstance(found["plain"], str)
+    nowhere = dict(digest_files(bench.full("no/such"), paths, lambda _: None))
+    assert nowhere == dict.fromkeys(("no/such", "white", "plain"), "No such file or directory")
