@@ -20,7 +20,7 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.counting import UsageCount
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.record import Record, Step
-from gobblerd.storage.files import exists, rename, sync_directory, write_opened
+from gobblerd.storage.files import exists, read_file, rename, sync_directory, write_opened
 from gobblerd.storage.sync import Disk
 
 _TOGETHER = 64  # documents that are open at a time
@@ -239,8 +239,7 @@ class Documents:
 def _content(path: str) -> bytes | None:
     """Return the bytes of a file, None where there is none."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_file(path)
     except FileNotFoundError:
         return None
 

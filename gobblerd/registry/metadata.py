@@ -6,7 +6,6 @@ Fault that names it (spec/details.md: "Missing or unreadable metadata that is ne
 
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from gobblerd.domain.usage import Quota, Usage
 from gobblerd.domain.version import Latest, Summary, latest_of
 from gobblerd.registry import documents, layout
 from gobblerd.storage.files import read_file
+from gobblerd.storage.single import has_directory
 
 T = TypeVar("T")
 
@@ -55,21 +55,12 @@ class Metadata:
         return found
 
     def has(self, place: Address) -> bool:
-        """Tell whether the place is a directory of the registry.
-
-        The parent is opened first: NFS caches absence, and opening a directory revalidates it.
-        """
+        """Tell whether the place is a directory of the registry."""
         *above, name = (self.root, *place)
         try:
-            fd = os.open("/".join(above) or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return has_directory("/".join(above) or "/", name)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        try:
-            return stat.S_ISDIR(os.stat(name, dir_fd=fd).st_mode)
-        except FileNotFoundError:
-            return False
-        finally:
-            os.close(fd)
 
     def names(self, place: Address) -> list[str]:
         """List the directories in a place that are not internal, by name, whatever the name may be."""

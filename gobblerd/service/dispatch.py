@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from gobblerd.actions.action import Action, Context, Policy, unobserved
+from gobblerd.actions.action import Action, Context, Policy, Spoofable, unobserved
 from gobblerd.domain.document import parse_object
 from gobblerd.domain.errors import GobblerdError, Kind, Plain, Stopped, Wrong, escaped
 from gobblerd.domain.messages import Claim, Outcome, Response, error_body, success_body
@@ -181,7 +181,7 @@ class _Request:
 
 
 def _caller(claim: Claim, action: Action, rules: Rules) -> Caller:
-    spoofed = getattr(action, "spoof", None)
+    spoofed = action.spoof if isinstance(action, Spoofable) else None
     if spoofed is not None:
         require_spoofing(rules.spoofing, claim.user, spoofed)
     user = claim.user if spoofed is None else spoofed

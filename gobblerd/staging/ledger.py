@@ -138,8 +138,8 @@ class Ledger:
 
     def freed(self) -> None:
         """Have one of each lane look, where there is something: a name or a slot has come free."""
-        for lane in Lane:
-            self.wake(lane)
+        self.wake(Lane.SHORT)
+        self.wake(Lane.LONG)
 
     def join(self, entry: Entry, waiters: list[Waiter], after: After) -> None:
         """Let these wait for the entry's response as well."""

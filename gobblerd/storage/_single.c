@@ -194,6 +194,35 @@ static PyObject *read_whole(PyObject *self, PyObject *arguments)
     return found;
 }
 
+/* has_directory(parent, name) -> bool; OSError, also where there is no such parent. */
+static PyObject *has_directory(PyObject *self, PyObject *arguments)
+{
+    PyObject *parent, *encoded_parent, *encoded_name;
+    struct stat status;
+    int fd, failed = 1, error;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "OO&", &parent, PyUnicode_FSConverter, &encoded_name))
+        return NULL;
+    if (!PyUnicode_FSConverter(parent, &encoded_parent)) {
+        Py_DECREF(encoded_name);
+        return NULL;
+    }
+    const char *path = PyBytes_AsString(encoded_parent), *name = PyBytes_AsString(encoded_name);
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_retrying(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd >= 0)
+        failed = fstatat(fd, name, &status, 0) < 0;
+    error = errno;
+    if (fd >= 0)
+        close(fd);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(encoded_parent);
+    Py_DECREF(encoded_name);
+    if (failed && !(fd >= 0 && error == ENOENT))
+        return failure(error, fd < 0 ? parent : NULL);
+    return PyBool_FromLong(!failed && S_ISDIR(status.st_mode));
+}
+
 /* ---- locking and writing ------------------------------------------------------------------------------ */
 
 /* flocked(path, flags, mode, operation) -> (fd, mode), or None where somebody else has the lock; OSError. */
@@ -320,6 +349,7 @@ static PyObject *write_back(PyObject *self, PyObject *sequence)
 static PyMethodDef METHODS[] = {
     {"read_file", read_file, METH_O, NULL},
     {"read_whole", read_whole, METH_VARARGS, NULL},
+    {"has_directory", has_directory, METH_VARARGS, NULL},
     {"flocked", flocked, METH_VARARGS, NULL},
     {"write_opened", write_opened, METH_VARARGS, NULL},
     {"write_back", write_back, METH_O, NULL},

@@ -92,6 +92,23 @@ def has_lost_its_name(fd: int) -> bool:
     return os.readlink(f"/proc/self/fd/{fd}").endswith(LOST)
 
 
+def has_directory(parent: str, name: str) -> bool:
+    """Tell whether a directory, or a link to one, is in another; OSError, also where there is no such parent.
+
+    The parent is opened first: NFS caches absence, and opening a directory revalidates it.
+    """
+    if native.SINGLE is not None:
+        found: bool = native.SINGLE.has_directory(parent, name)
+        return found
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=fd).st_mode)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def flocked(path: str, flags: int, mode: int, operation: int) -> tuple[int, int] | None:
     """Open a lock file, and lock it as flock(2) does; return its descriptor and its mode. OSError.
 

@@ -13,7 +13,7 @@ import pytest
 
 from gobblerd.storage.files import READ_FILE, opened, read_file, write_opened
 from gobblerd.storage.handles import handle_of
-from gobblerd.storage.single import Status, Whole, flocked, read_whole
+from gobblerd.storage.single import Status, Whole, flocked, has_directory, read_whole
 
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 REWRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,6 +107,25 @@ def test_a_file_that_has_lost_the_name_it_was_opened_by(either: str, tmp_path: P
         assert os.fstat(fd).st_nlink == 1
         assert whole(top, again, flags=follows) is None
     assert whole(top, "notes") is not None
+
+
+def test_directories_in_a_directory(either: str, tmp_path: Path) -> None:
+    """A link to one is as good; where there is no parent, or a loop, that is an error."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "l").symlink_to("d")
+    (tmp_path / "dangling").symlink_to("none")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "f").write_bytes(b"")
+    top = str(tmp_path)
+    found = [has_directory(top, name) for name in ("d", "l", "dangling", "f", "none")]
+    assert found == [True, True, False, False, False]
+    for parent, error in (("none", FileNotFoundError), ("f", NotADirectoryError)):
+        with pytest.raises(error) as raised:
+            has_directory(f"{top}/{parent}", "d")
+        assert raised.value.filename == f"{top}/{parent}"
+    for name in ("loop", "x" * 300):
+        with pytest.raises(OSError, match=r"link|long"):
+            has_directory(top, name)
 
 
 def test_locking(either: str, tmp_path: Path) -> None:
