@@ -6,7 +6,6 @@ a manifest only the links that lose something are kept in memory.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -32,13 +31,12 @@ _DECODER = msgspec.json.Decoder(dict[str, LinkEntry])
 _NONE: _Entries = {}
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct, gc=False):
     """One version: its manifest's stamp, and its entries whose links lose something."""
 
     version: Address
     stamp: ManifestStamp | None
-    entries: _Entries = field(default_factory=lambda: _NONE)
+    entries: _Entries = msgspec.field(default_factory=lambda: _NONE)
     flaw: str = ""  # why the manifest cannot be read
 
 
@@ -68,8 +66,9 @@ class LinkScan:
         doomed: list[tuple[Address, str]] = []  # change no more, but may be passed by chains
 
         def paths() -> Iterator[str]:
+            projects = self._doomed.projects
             for each in self._found():
-                if each[0] in self._doomed:
+                if each[0].project in projects and each[0] in self._doomed:
                     doomed.append(each)
                 else:
                     living.append(each)
