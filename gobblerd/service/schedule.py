@@ -81,7 +81,10 @@ _KNOWN = frozenset(each.name for each in fields(Stamp))  # a later release may k
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """How a job fares. `runs` and `failures` count since this daemon started; `next_run` is RFC 3339."""
+    """How a job fares; `last` is the run before one that is running.
+
+    `runs` and `failures` count since this daemon started; `next_run` is RFC 3339.
+    """
 
     name: str
     when: str
@@ -303,11 +306,9 @@ class Schedule:
         self._stir()
         try:
             with self._stamps.held(job.name) as mine:
-                last = self._stamps.read(job.name)
+                tally.last = last = self._stamps.read(job.name)  # what is shown until this run has ended
                 if mine and (last is None or self._due(job, last)):
                     self._perform(job, tally, last or Stamp(""))
-                else:
-                    tally.last = last
         except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
             tally.failures += 1
             reason = f"{type(error).__name__}: {error}"
@@ -324,7 +325,6 @@ class Schedule:
 
     def _perform(self, job: Job, tally: _Tally, before: Stamp) -> None:
         stamp = replace(before, start=format_time(self._now()), finish="", outcome=_RUNNING, reason="")
-        tally.last = stamp
         self._stamps.write(job.name, stamp)
         tally.runs += 1
         began = time.monotonic()

@@ -122,6 +122,24 @@ def test_several_daemons_run_a_job_once(make: Callable[..., Schedule], clock: Cl
     assert work.runs == 2
 
 
+def test_how_a_job_ended_is_shown_until_it_has_ended_again(
+    make: Callable[..., Schedule], clock: Clock
+) -> None:
+    """One that fails each second and runs nearly all the time must not pass for one that only runs."""
+    work = Work(OSError("no space"))
+    schedule = make(Job("purge", work, "3600"))
+    fire(schedule)
+    clock.time += 2 * HOUR
+    work.ran.clear()
+    work.go.clear()
+    schedule.fire("purge")
+    assert work.ran.wait(PATIENCE)
+    found = status(schedule)
+    assert found.last is not None
+    assert (found.running, found.last.outcome, found.last.reason) == (True, "failed", "OSError: no space")
+    work.go.set()
+
+
 def test_a_job_that_another_daemon_is_doing_is_passed_over(
     make: Callable[..., Schedule], clock: Clock
 ) -> None:
