@@ -1,8 +1,9 @@
 """How often a request was begun by a daemon that then died: the slots of `responses/.attempts/.begun`.
 
-A slot is a line of JSON at a fixed place: written before a claim is handed out, struck out with its response.
-One small write each: a file for each request would cost as much as the rest of a short one. Not synced: what
-they count is the death of the daemon, and a power cut at worst forgives one.
+A slot is a line of JSON at a fixed place, written before a claim is handed out. Once that is answered the
+slot counts nothing, since the response file is asked first; the next claim's line is written over it, or it
+is struck out at the end. One small write: a file for each request would cost as much as the rest of a short
+one. Not synced: what they count is the death of the daemon, and a power cut at worst forgives one.
 
 Files named like requests beside it are an older gobblerd's, and are still read.
 """
@@ -40,6 +41,7 @@ class Attempts:
         self._lock = threading.Lock()
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
+        self._answered: list[int] = []  # free as well, but not struck out
         self._used = 0
         self._left: dict[str, dict[str, Any]] = {}  # by a daemon that died
         self._files: set[str] = set()  # of an older gobblerd
@@ -48,6 +50,8 @@ class Attempts:
         """Let go of the file; nothing is counted from then on."""
         with self._lock:
             if self._begun >= 0:
+                for slot in self._answered:
+                    self._strike(slot)
                 os.close(self._begun)
             self._begun = -1
 
@@ -90,24 +94,41 @@ class Attempts:
     def _slot(self, name: str) -> int:
         slot = self._slots.get(name)
         if slot is None:
-            if not self._free:
-                self._free.append(self._used)
+            free = self._answered or self._free
+            if not free:
+                free.append(self._used)
                 self._used += 1
-            slot = self._slots[name] = self._free.pop()
+            slot = self._slots[name] = free.pop()
         return slot
 
     def clear(self, name: str) -> None:
-        """Forget the starts of a name: it is answered, or its start was taken back in good order."""
+        """Forget the starts of a name: its start was taken back in good order."""
+        slot = self._forget(name)
+        if slot is not None:
+            with self._lock:
+                self._strike(slot)
+                self._free.append(slot)
+
+    def answered(self, name: str) -> None:
+        """Forget the starts of a name whose response file is there."""
+        slot = self._forget(name)
+        if slot is not None:
+            with self._lock:
+                self._answered.append(slot)
+
+    def _forget(self, name: str) -> int | None:
+        """Return the slot that is free by that, if there is one."""
         with self._lock:
             self._left.pop(name, None)
             slot = self._slots.pop(name, None)
-            if slot is not None:
-                with contextlib.suppress(OSError):
-                    os.pwrite(self._begun, _STRUCK, slot * _SLOT_BYTES)
-                self._free.append(slot)
         if name in self._files:
             self._files.discard(name)
             self._unlink(name)
+        return slot
+
+    def _strike(self, slot: int) -> None:
+        with contextlib.suppress(OSError):
+            os.pwrite(self._begun, _STRUCK, slot * _SLOT_BYTES)
 
     def left(self) -> list[str]:
         """Return the names with starts left by a killed daemon."""

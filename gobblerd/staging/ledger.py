@@ -214,7 +214,7 @@ class Ledger:
             unwritten = replace(response, code=500, body=error_body(UNWRITTEN))
             self.tell_meanwhile(entry, unwritten if at is None else response)
             raise
-        self.attempts.clear(entry.name)
+        self.attempts.answered(entry.name)
         self.finish(entry, response, at)
 
     def write_or_retry(self, entry: Entry, response: Response, *, recorded: bool = False) -> bool:

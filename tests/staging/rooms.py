@@ -38,7 +38,12 @@ def done(claim: Claim, **answer: Any) -> Response:
 
 
 def attempts_in(path: Path) -> list[str]:
-    """Return the names of requests that are begun, by what is on disk."""
+    """Return the names of requests that are begun and not answered, by what is on disk."""
+    return [name for name in slots_in(path) if not (path / "responses" / name).exists()]
+
+
+def slots_in(path: Path) -> list[str]:
+    """Return the names in the slots of begun requests."""
     lines = (path / "responses" / ".attempts" / ".begun").read_bytes().replace(b"\0", b"\n").split(b"\n")
     return [json.loads(line)["name"] for line in lines if line.startswith(b"{")]
 
