@@ -339,10 +339,7 @@ class Daemon:
             self._house.stir()
         self._notifier.ready(f"serving {self._staging.path}")
 
-    async def _stop(
-        self,
-        beginning: "asyncio.Future[None]",
-    ) -> None:
+    async def _stop(self, beginning: "asyncio.Future[None]") -> None:
         timeout = self._config.drain_timeout
         self._state = "draining"
         self._vitals.announce("stopping: what was begun is being finished")

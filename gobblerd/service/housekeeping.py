@@ -10,7 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from gobblerd.service.status import HEARTBEAT, STATUS_INTERVAL
+
+log = structlog.get_logger(__name__)
 
 _WHOLE_EVERY = 60.0  # seconds
 _ENDING_MOST = 1.0  # seconds that a stop waits for the round at hand
@@ -80,8 +84,12 @@ class Housekeeping:
             whole = stirred or not self._was_quiet or now - self._whole >= _WHOLE_EVERY
             if whole:
                 self._whole = now
-            self._was_quiet = self._tend(whole)
-            self._feed_in_time(now)
+            self._was_quiet = False
+            try:
+                self._was_quiet = self._tend(whole)
+                self._feed_in_time(now)
+            except Exception:  # without these rounds nothing is mended, and the watchdog ends the daemon
+                log.exception("housekeeping failed")
             return self._was_quiet
 
     def _feed_in_time(self, now: float) -> None:

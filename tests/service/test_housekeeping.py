@@ -108,6 +108,21 @@ def test_what_stirs_during_a_round_is_for_the_next_one(daemon: Daemon, make: Mak
     assert daemon.heard[:2] == [True, True]
 
 
+def test_a_round_that_fails_is_followed_by_others(daemon: Daemon, make: Make) -> None:
+    house = make(SOON, NEVER)
+
+    def tend(whole: bool) -> bool:  # noqa: FBT001  # as above
+        if len(daemon.heard) < 3:
+            daemon.tend(whole)
+            raise ValueError("the storage is odd")
+        return daemon.tend(whole)
+
+    house._tend = tend
+    house.start(daemon.feed)
+    daemon.wait_for(4)
+    assert daemon.heard == [True] * 4
+
+
 def test_the_watchdog_is_fed_in_time(daemon: Daemon, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at every round, but never so that the next one would be too late; and only if there is progress."""
     now = [0.0]
