@@ -1,5 +1,6 @@
 """The other versions that a new version links to, as they were read unlocked, to be looked at again later."""
 
+import functools
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -91,13 +92,19 @@ class Candidates:
     def __init__(self, root: str, latest: Address | None, neighbours: Neighbours) -> None:
         self._root = root
         self._latest = latest
-        self._by_size: dict[int, dict[str, str]] = {}
-        manifest = _manifest_or_none(latest, neighbours)
+        self._neighbours = neighbours
+
+    @functools.cached_property
+    def _by_size(self) -> dict[int, dict[str, str]]:
+        """Paths by size and MD5; made when the first file is asked about, and a source may have none."""
+        found: dict[int, dict[str, str]] = {}
+        manifest = _manifest_or_none(self._latest, self._neighbours)
         for path in sorted(manifest):  # of several equal files, the first by path
             entry = manifest[path]
             if entry.md5sum:
-                equal = self._by_size.setdefault(entry.size, {})
+                equal = found.setdefault(entry.size, {})
                 equal.setdefault(entry.md5sum, path)
+        return found
 
     def has(self, size: int) -> bool:
         """Tell whether any candidate has this size; where none has, nothing needs to be hashed first."""
