@@ -4,6 +4,7 @@ Threads, not processes: hashing, reading and writing happen without the interpre
 as long as the one call, so nothing is left over for a fork, a stop or the next action to stumble over.
 """
 
+import collections
 import contextlib
 import mmap
 import queue
@@ -16,7 +17,8 @@ Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 THREADS = 2
 _MAPPED = 1 << 20  # bytes from which on room is a mapping of its own
-_WAITING = 64  # results that tasks may be ahead of who takes them, and has a long one in hand
+_WAITING = 8  # results that a task may be ahead of who takes them,
+_HELD_MOST = 256  # and that who takes them holds while he has a long task in hand
 
 
 class _EndedError(Exception):
@@ -64,6 +66,7 @@ class Crew(Generic[T]):
         self._size = buffer_size
         self._results: queue.Queue[Sequence[T] | int | BaseException | None] = queue.Queue(_WAITING)
         self._ended = threading.Event()
+        self._held: collections.deque[Sequence[T]] = collections.deque()  # what others did, not yielded yet
         self._gone = 0  # threads that have ended
 
     def work(self, tick: Tick, threads: int = THREADS) -> Iterator[T]:
@@ -74,7 +77,7 @@ class Crew(Generic[T]):
             thread.start()
         try:
             yield from self._take_part(tick)
-            yield from self._taken(len(crew), tick)
+            yield from self._rest(len(crew), tick)
         finally:
             self._ended.set()
             while any(thread.is_alive() for thread in crew):
@@ -85,24 +88,43 @@ class Crew(Generic[T]):
 
     def _take_part(self, tick: Tick) -> Iterator[T]:
         """Work as one of them: waking somebody for each result would cost as much as a small task."""
-        desk = Desk(self._size, tick)
+
+        def told(size: int) -> None:
+            tick(size)
+            self._gather(tick)  # also in a task that is long: others wait with what they have, or failed
+
+        desk = Desk(self._size, told)
         while (task := self._task()) is not None:
             for results in task(desk):
                 yield from results
-                yield from self._taken(0, tick)
+                self._gather(tick)
+                yield from self._gathered()
 
-    def _taken(self, working: int, tick: Tick) -> Iterator[T]:
-        """Yield what others did: what is there and, until so many of them have ended, what comes."""
-        while working > self._gone or not self._results.empty():
-            result = self._results.get()
-            if result is None:
-                self._gone += 1
-            elif isinstance(result, int):
-                tick(result)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                yield from result
+    def _gather(self, tick: Tick) -> None:
+        """Take what others have done by now."""
+        while len(self._held) < _HELD_MOST and not self._results.empty():
+            self._take(self._results.get(), tick)
+
+    def _gathered(self) -> Iterator[T]:
+        while self._held:
+            yield from self._held.popleft()
+
+    def _rest(self, others: int, tick: Tick) -> Iterator[T]:
+        """Yield what others do until so many of them have ended."""
+        yield from self._gathered()
+        while self._gone < others:
+            self._take(self._results.get(), tick)
+            yield from self._gathered()
+
+    def _take(self, result: Sequence[T] | int | BaseException | None, tick: Tick) -> None:
+        if result is None:
+            self._gone += 1
+        elif isinstance(result, int):
+            tick(result)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            self._held.append(result)
 
     def _run(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Threads that work off tasks: results, errors and cancelling reach whoever asked; nothing is left over."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -64,6 +65,45 @@ def test_the_first_error_ends_it(work: Ways) -> None:
 
     with pytest.raises(LookupError, match="it"):
         list(work([fails, *(yielding(n) for n in range(500))], lambda _: None))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_error_ends_a_task_that_never_would(order: int) -> None:
+    """Whichever thread has which of the two."""
+    begun = threading.Event()
+
+    def endless(desk: Desk) -> Iterator[list[int]]:
+        begun.set()
+        while True:
+            desk.tick(1)
+            time.sleep(0.001)
+        yield []
+
+    def fails(_: Desk) -> Iterator[list[int]]:
+        yield [1]
+        assert begun.wait(60)
+        raise LookupError("it")
+
+    with pytest.raises(LookupError, match="it"):
+        list(in_threads([fails, endless][::order], lambda _: None))
+
+
+def test_nobody_waits_for_who_has_a_long_task_in_hand() -> None:
+    """Others go on with the small ones meanwhile, and nothing that they did is lost."""
+    done = threading.Event()
+    count = 100
+
+    def long(desk: Desk) -> Iterator[list[int]]:
+        while not done.wait(0.001):
+            desk.tick(0)
+        yield [-1]
+
+    def last(_: Desk) -> Iterator[list[int]]:
+        done.set()
+        yield [-2]
+
+    tasks = [long, *(yielding(n) for n in range(count)), last]
+    assert sorted(in_threads(tasks, lambda _: None)) == [-2, -1, *range(count)]
 
 
 def test_a_tick_that_raises_ends_it(work: Ways) -> None:
