@@ -74,7 +74,7 @@ class ResponseFiles:
         self._staging = staging
         self._fd = staging.responses_fd
         self._number = itertools.count()
-        self._prepared: dict[str, tuple[str, bytes]] = {}  # request -> temporary file, bytes
+        self._prepared: dict[str, tuple[str, Response]] = {}  # request -> temporary file, what it holds
 
     def prepare(self, response: Response) -> int | None:
         """Write the bytes beforehand, so that they are settled together with the transaction's; OSError.
@@ -85,13 +85,13 @@ class ResponseFiles:
         if not disk.is_durable or disk.syncs_names:
             return None
         self._discard(name)
-        temporary, data = self._temporary(), response_bytes(response)
+        temporary = self._temporary()
         try:
-            fd = write_opened(temporary, data, dir_fd=self._fd)
+            fd = write_opened(temporary, response_bytes(response), dir_fd=self._fd)
         except OSError:
             self._unlink(temporary)
             raise
-        self._prepared[name] = temporary, data
+        self._prepared[name] = temporary, response
         return fd
 
     def _temporary(self) -> str:
@@ -112,15 +112,15 @@ class ResponseFiles:
         durable yet, only its bytes, lest a power cut leave an empty file until the record is found. What was
         prepared for that transaction is only renamed.
         """
-        name, data, disk = response.identity.name, response_bytes(response), self._staging.disk
-        temporary, prepared = self._prepared.get(name, ("", b""))
-        if recorded and prepared == data:
+        name, disk = response.identity.name, self._staging.disk
+        temporary, prepared = self._prepared.get(name, ("", None))
+        if recorded and prepared == response:
             os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             del self._prepared[name]
             return
         self._discard(name)
         settle = disk.settle if recorded else sync
-        temporary = self._temporary()
+        temporary, data = self._temporary(), response_bytes(response)
         replace_file(self._fd, temporary, name, data, disk.durability, settle=settle, names=not recorded)
 
     def sync(self) -> None:

@@ -22,7 +22,7 @@
 
 #define LOST " (deleted)" /* proc(5): how the path of an open file ends that has no name any more */
 
-enum { HANDLE_MOST = 128, SOME = 1 << 14 };
+enum { HANDLE_MOST = 128 }; /* MAX_HANDLE_SZ */
 
 static int open_retrying(int dir_fd, const char *name, int flags, mode_t mode)
 {
