@@ -216,6 +216,26 @@ def test_what_is_no_readable_file_has_no_sum(tmp_path: Path) -> None:
 
 
 @needs_extension
+def test_each_is_found_whatever_came_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The asset's directory is held open from one manifest to the next, and only as long as it is the same."""
+    paths, expected = [], []
+    for number, place in enumerate(("p/a/1", "p/a/2", "p/ab/1", "p/a/3", "q/a/1", "p", "p/a")):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        path = tmp_path / place / "m"
+        path.write_bytes(documents.manifest_bytes({"f": Entry(number, "0" * 32)}))
+        paths += [str(path), f"{tmp_path}/none/{place}/m"]
+        expected += [(stamp_at(str(path)), number), None]
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.chdir(tmp_path)
+    for some in (paths, [os.path.relpath(path) for path in paths]):
+        assert sums_at(some) == expected
+        assert links_at(some, ["x"]) == [each and (each[0], []) for each in expected]
+        assert stamps_at(some) == [each and each[0] for each in expected]
+    assert sums_at(["m", "/m", ""]) == [None, None, None]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_extension
 def test_many_are_counted_in_batches_in_their_order(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"m{number}") for number in range(700)]
     for number, path in enumerate(paths):
