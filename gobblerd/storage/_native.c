@@ -812,11 +812,47 @@ static void free_symlinks(symlink_to *links, Py_ssize_t count)
 
 enum { TEXT_MOST = 4096 }; /* bytes: one more than Linux keeps of a symbolic link */
 
+/* Read each link into one growing buffer, and note its length: -1 where it could not be read. */
+static int read_all_links(int dir_fd, const symlink_to *links, Py_ssize_t count, ssize_t *sizes, char **texts)
+{
+    size_t used = 0, room = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (room - used < TEXT_MOST) {
+            room = 2 * room + 16 * TEXT_MOST;
+            char *larger = realloc(*texts, room);
+            if (!larger)
+                return -1;
+            *texts = larger;
+        }
+        sizes[i] = readlinkat(dir_fd, links[i].name, *texts + used, TEXT_MOST);
+        if (sizes[i] >= TEXT_MOST)
+            sizes[i] = -1;
+        if (sizes[i] > 0)
+            used += (size_t)sizes[i];
+    }
+    return 0;
+}
+
+static PyObject *list_of_texts(const ssize_t *sizes, const char *text, Py_ssize_t count)
+{
+    PyObject *found = PyList_New(count);
+    for (Py_ssize_t i = 0; found && i < count; i++) {
+        PyObject *item = sizes[i] < 0 ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefaultAndSize(text, sizes[i]);
+        if (!item || PyList_SetItem(found, i, item) < 0)
+            Py_CLEAR(found);
+        if (sizes[i] > 0)
+            text += sizes[i];
+    }
+    return found;
+}
+
 /* read_links(dir_fd, names) -> list: the text of each symbolic link, None where it could not be read. */
 static PyObject *read_links(PyObject *self, PyObject *arguments)
 {
     PyObject *sequence, *found = NULL;
-    int dir_fd;
+    Py_ssize_t parsed = 0;
+    char *texts = NULL;
+    int dir_fd, failed = 0;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "iO", &dir_fd, &sequence))
         return NULL;
@@ -824,23 +860,22 @@ static PyObject *read_links(PyObject *self, PyObject *arguments)
     if (!items)
         return NULL;
     Py_ssize_t count = PyList_Size(items);
-    char *text = PyMem_Malloc(TEXT_MOST);
-    if (text)
-        found = PyList_New(count);
-    else
+    symlink_to *links = PyMem_Calloc((size_t)count + 1, sizeof *links);
+    ssize_t *sizes = PyMem_Calloc((size_t)count + 1, sizeof *sizes);
+    while (links && sizes && parsed < count &&
+           (links[parsed].name = name_of(PyList_GetItem(items, parsed), &links[parsed].name_keeper)))
+        parsed++;
+    if (links && sizes && parsed == count) {
+        Py_BEGIN_ALLOW_THREADS /* a file server may hang */
+        failed = read_all_links(dir_fd, links, count, sizes, &texts);
+        Py_END_ALLOW_THREADS
+        found = failed ? PyErr_NoMemory() : list_of_texts(sizes, texts, count);
+    } else if (!PyErr_Occurred()) {
         PyErr_NoMemory();
-    for (Py_ssize_t i = 0; found && i < count; i++) {
-        PyObject *keeper = NULL, *item = NULL;
-        const char *name = name_of(PyList_GetItem(items, i), &keeper);
-        if (name) { /* not worth giving the GIL away: a microsecond, and nothing is waited for */
-            ssize_t size = readlinkat(dir_fd, name, text, TEXT_MOST);
-            item = size < 0 || size >= TEXT_MOST ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefaultAndSize(text, size);
-        }
-        Py_XDECREF(keeper);
-        if (!item || PyList_SetItem(found, i, item) < 0)
-            Py_CLEAR(found);
     }
-    PyMem_Free(text);
+    free(texts);
+    PyMem_Free(sizes);
+    free_symlinks(links, count);
     Py_DECREF(items);
     return found;
 }
