@@ -171,9 +171,13 @@ class Spool:
                 return
             if waiting and waiting.waiters:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
-            elif not waiting and hint is not Hint.SWEPT and self._awaits_post():
+            put_off = not waiting and hint is not Hint.SWEPT and self.awaits_posts
+        if put_off and self._is_known(name):
+            return
+        if put_off:
+            with self._lock:
                 self._admission.put_off(name, hint, _POST_FOLLOWS)
-                return
+            return
         with self._turn.taken():
             self._look(name, hint, [])
 
@@ -195,7 +199,8 @@ class Spool:
                     return waiter
         return waiter if self._posted(name, waiter, helping=helping) else None
 
-    def _awaits_post(self) -> bool:
+    @property
+    def awaits_posts(self) -> bool:
         """Tell whether clients POST at the moment: then what they drop is looked at when they do."""
         return time.monotonic() - self._last_post < _POSTS_LATELY
 

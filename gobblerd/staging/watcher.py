@@ -38,6 +38,7 @@ _TICK_MOST = 10.0  # seconds between two looks at whether staging is still there
 _SILENCE_MOST = 60.0  # seconds without a tick: the sweep hangs
 _UNGATED_EVERY = 60.0  # seconds
 _LISTEN_AGAIN = 60.0  # seconds after events were refused
+_GATHERING = 0.02  # seconds in which events gather while clients POST
 _COARSE_NS = 2 * NANOSECONDS  # mtimes may be as coarse as this
 EVENTS, SWEEP, AUTO = "events", "sweep", "auto"
 
@@ -109,6 +110,23 @@ class _Listener:
     def on_queue_overflow(self) -> None:
         """Have staging swept at once."""
         self._overflowed()
+
+
+class _Events(InotifyFD):
+    """Reads events as they come; while clients POST, which say the same sooner, many at a time.
+
+    Each waking takes the interpreter's lock from who performs requests.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__()
+        self._spool = spool
+
+    def read_events(self, **how: int) -> list[InotifyEvent]:
+        """Wait for events."""
+        if self._spool.awaits_posts:
+            time.sleep(_GATHERING)
+        return super().read_events(**how)
 
 
 class Watcher:
@@ -212,7 +230,7 @@ class Watcher:
     def _listen(self) -> None:
         inotify: InotifyFD | None = None
         try:
-            inotify = InotifyFD()  # our own instance: the shared one is never closed
+            inotify = _Events(self._spool)  # our own instance: the shared one is never closed
             path = (
                 f"/proc/self/fd/{self._staging.fd}".encode()
             )  # that very directory, wherever its path leads

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from staging.rooms import ALICE, MakeRoom, Room, wait_for
 
+from gobblerd.staging.intake import Hint
 from gobblerd.staging.mounts import Filesystem
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
 from gobblerd.staging.watcher import Gate, Watcher, plan
@@ -179,6 +180,25 @@ def test_a_flood_through_events_loses_nothing(make_room: MakeRoom) -> None:
     wait_for(lambda: len(room.executed) >= 2000)
     watcher.stop()
     assert sorted(room.names()) == sorted(names)
+
+
+def test_what_was_posted_is_not_looked_at_again_for_an_event(
+    room: Room, watch: MakeWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While clients POST, an event says nothing new of such a file; what nobody POSTs is found all the same."""
+    posted = room.rename_in("request-a-posted")
+    assert room.post(posted).code == 200
+    monkeypatch.setattr(room.spool, "_last_post", time.monotonic() + NEVER)
+    looks: list[str] = []
+    look = room.spool._intake.look
+    monkeypatch.setattr(
+        room.spool._intake, "look", lambda name, *more: (looks.append(name), look(name, *more))[1]
+    )
+    room.spool.offer(posted, Hint.RENAMED)
+    watch("events")
+    assert room.recorded(room.rename_in("request-a-dropped"))["code"] == 200
+    assert room.recorded(room.write("request-a-written"))["code"] == 200
+    assert posted not in looks
 
 
 def test_unsettled_files_keep_the_gate_open(room: Room, watch: MakeWatcher) -> None:
