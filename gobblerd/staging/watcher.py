@@ -125,7 +125,7 @@ class _Events(InotifyFD):
     def read_events(self, **how: int) -> list[InotifyEvent]:
         """Wait for events."""
         if self._spool.awaits_posts:
-            time.sleep(_GATHERING)
+            self.stopped_event.wait(_GATHERING)
         return super().read_events(**how)
 
 
