@@ -5,7 +5,6 @@ as long as the one call, so nothing is left over for a fork, a stop or the next 
 """
 
 import collections
-import contextlib
 import mmap
 import queue
 import threading
@@ -80,9 +79,8 @@ class Crew(Generic[T]):
             yield from self._rest(len(crew), tick)
         finally:
             self._ended.set()
-            while any(thread.is_alive() for thread in crew):
-                with contextlib.suppress(queue.Empty):
-                    self._results.get(timeout=0.05)
+            while self._gone < len(crew):  # the others say so last of all, and may wait for room to say it
+                self._gone += self._results.get() is None
             for thread in crew:
                 thread.join()
 
