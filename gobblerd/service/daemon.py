@@ -150,6 +150,7 @@ class Daemon:
         turn = Turn()
         self._house = Housekeeping(self._tend, self._makes_progress, self._notifier.watchdog_interval)
         self._status = StatusFile(self._staging.responses_fd)
+        self._looks = True  # this round of the housekeeping does
         self._spool = Spool(
             self._staging,
             lambda: self._limits,
@@ -257,9 +258,15 @@ class Daemon:
     # -- housekeeping ----------------------------------------------------------------------------------
 
     def _tend(self, whole: bool) -> bool:  # noqa: FBT001  # what Housekeeping calls
-        """Do one round: look, mend unfinished changes, keep the status; tell whether nothing happens."""
+        """Do one round: look, mend unfinished changes, keep the status; tell whether nothing happens.
+
+        At rest every other round is only a sign of life.
+        """
         quiet = False
+        self._looks = whole or not self._looks
         try:
+            if not self._looks:
+                return self._status.touch()
             if self._began.is_set() and self._state == "serving":
                 self._vitals.look()
                 self._vitals.unfinished = self._mend()

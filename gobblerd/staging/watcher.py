@@ -34,7 +34,7 @@ from gobblerd.staging.sweep import sweep
 
 _log = structlog.get_logger()
 _MASK = Mask(InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_ONLYDIR)
-_TICK_MOST = 10.0  # seconds between two looks at whether staging is still there
+_TICK_MOST = 30.0  # seconds between two looks at whether staging is still there
 _SILENCE_MOST = 60.0  # seconds without a tick: the sweep hangs
 _UNGATED_EVERY = 60.0  # seconds
 _LISTEN_AGAIN = 60.0  # seconds after events were refused
