@@ -11,6 +11,8 @@ from benchmarks.workload import Figures, Measure, Run, Workload
 
 _PATIENCE = 600.0
 
+_START_OVER = 10  # seconds after which a server does no more of what follows a start
+
 
 class DropToResponse(Workload):
     name = "drop"
@@ -74,7 +76,7 @@ class Idle(Workload):
         for number in range(run.shop.count(10_000)):
             with open(run.staged(f"file-{number}"), "wb"):
                 pass
-        time.sleep(1)
+        time.sleep(_START_OVER * run.shop.scale)
 
     def measure(self, run: Run) -> Figures:
         duration = max(35 * run.shop.scale, 0.5)
