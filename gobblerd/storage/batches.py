@@ -10,7 +10,8 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from gobblerd.storage import native
 from gobblerd.storage.files import FILE_MODE, write_all
@@ -20,6 +21,7 @@ Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 Name = tuple[str, int, RawStamp]  # name, mode
 Kind = tuple[str, int]  # name, the type bits of its mode
+T = TypeVar("T")
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
@@ -137,14 +139,7 @@ def read_directory(fd: int) -> Iterator[list[Name]]:
 
     OSError where it cannot be listed; where one name is to blame (it went meanwhile), that is its `filename`.
     """
-    if native.NATIVE is None:
-        with os.scandir(fd) as entries:
-            while names := [_name(entry) for entry in itertools.islice(entries, _NAMES)]:
-                yield names
-        return
-    os.lseek(fd, 0, os.SEEK_SET)
-    while names := native.NATIVE.read_directory(fd, True):
-        yield names
+    return _pages(fd, _name, stats=True)
 
 
 def read_kinds(fd: int) -> Iterator[list[Kind]]:
@@ -152,13 +147,18 @@ def read_kinds(fd: int) -> Iterator[list[Kind]]:
 
     OSError as `read_directory`.
     """
+    return _pages(fd, _kind, stats=False)
+
+
+def _pages(fd: int, judged: Callable[["os.DirEntry[str]"], T], *, stats: bool) -> Iterator[list[T]]:
+    """Yield a directory's names as judged; with `stats` the extension does as `_name`, else as `_kind`."""
     if native.NATIVE is None:
         with os.scandir(fd) as entries:
-            while names := [_kind(entry) for entry in itertools.islice(entries, _NAMES)]:
+            while names := [judged(entry) for entry in itertools.islice(entries, _NAMES)]:
                 yield names
         return
     os.lseek(fd, 0, os.SEEK_SET)
-    while names := native.NATIVE.read_directory(fd, False):
+    while names := native.NATIVE.read_directory(fd, stats):
         yield names
 
 

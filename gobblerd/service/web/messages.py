@@ -13,7 +13,6 @@ import msgspec
 
 JSON = "application/json"
 ABSENT = 0  # the code of a reply that means: there is nothing of that name (yet)
-MOST_BYTES = 1 << 31
 
 _LENGTH = struct.Struct(">I")
 HEADER_BYTES = _LENGTH.size
