@@ -8,7 +8,7 @@ staging a transaction needs no lock, only its commit does.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -35,7 +35,7 @@ from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.places import Allow, Place, anybody
 from gobblerd.registry.probe import RenameProbe
 from gobblerd.registry.recovery import Recovery
-from gobblerd.registry.transaction import Origin, Transaction, make_transactions
+from gobblerd.registry.transaction import Origin, Transaction, endure, make_transactions
 from gobblerd.storage.clock import FileClock
 from gobblerd.storage.files import Durability
 from gobblerd.storage.removal import remove_tree
@@ -182,7 +182,8 @@ class Registry:
     def transaction(self, origin: Origin) -> Iterator[Transaction]:
         """Begin a transaction; what was not committed at the end of the block is discarded.
 
-        What was is durable then; UnfinishedError where it is left to recovery. No lock may be held any more.
+        What was is durable then, or pending; UnfinishedError where it is left to recovery. No lock may be
+        held any more.
         """
         transaction = Transaction(self.disk, origin, self.clock.now)
         self.recovery.adopt(transaction.id)
@@ -192,15 +193,27 @@ class Registry:
             if transaction.state == "staging":
                 self._discard(transaction)
             else:
-                self._endure(transaction)
+                origin.pending.append(transaction)
+                if not (origin.together and transaction.state == "applied"):
+                    self.endure([origin])
 
-    def _endure(self, transaction: Transaction) -> None:
+    @property
+    def syncs_together(self) -> bool:
+        """Tell whether one sync does for several transactions what it does for one."""
+        return self.disk.is_durable and self.disk.ordered
+
+    def endure(self, origins: Sequence[Origin]) -> None:
+        """Make durable what one thread applied for these, in this order; UnfinishedError if that fails."""
+        pending = [transaction for origin in origins for transaction in origin.pending]
         try:
-            transaction.endure()
+            endure(pending)
         finally:
-            transaction.close()
-            if transaction.state != "durable":
-                self.recovery.abandon(transaction.id)
+            for origin in origins:
+                origin.pending.clear()
+            for transaction in pending:
+                transaction.close()
+                if transaction.state != "durable":
+                    self.recovery.abandon(transaction.id)
 
     def _discard(self, transaction: Transaction) -> None:
         try:

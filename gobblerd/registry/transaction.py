@@ -15,7 +15,7 @@ import contextlib
 import os
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class Origin:
 
     `respond` makes the response that is recorded with the commit; None for jobs that nobody waits for.
     `prepare` writes it beforehand, and returns a descriptor for the commit to settle with the rest.
+    `together`: what was applied stays `pending` until whoever made this has it made durable.
     """
 
     def __init__(
@@ -62,12 +63,21 @@ class Origin:
         staging: str = "",
         respond: Callable[[Outcome], Response] | None = None,
         prepare: Callable[[Response], int | None] = unprepared,
+        *,
+        together: bool = False,
     ) -> None:
         self.staging = staging
+        self.together = together
         self._respond = respond
         self._prepare = prepare
         self.response: Response | None = None
+        self.pending: list[Transaction] = []  # applied, and not durable yet
         self.applied: list[Transaction] = []
+
+    @property
+    def has_changed(self) -> bool:
+        """Tell whether anything was done that stays, whatever fails after it."""
+        return bool(self.pending or self.applied)
 
     def answer(self, outcome: Outcome) -> Mapping[str, Any] | None:
         """Fix the response that the record will carry."""
@@ -208,20 +218,13 @@ class Transaction:
         return outcome
 
     def endure(self) -> None:
-        """Let what was applied survive a power cut, the locks released; UnfinishedError if that fails.
+        """Let what was applied survive a power cut, the locks released; UnfinishedError if that fails."""
+        endure([self])
 
-        Nobody may be told of it before, and no source consumed. Does nothing unless it was applied just now.
-        """
-        if self.state != "applied":
-            return
-        try:
-            if self._record_fd >= 0:
-                sync(self._record_fd)  # with its name and all before it: one journal, in order
-        except OSError as error:  # not to be tried again: the kernel reports a lost write once
-            self.state = "left"
-            raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
-        self.state = "durable"
-        self.origin.applied.append(self)
+    def sync_record(self) -> None:
+        """Make the record durable, unless it is by now; OSError."""
+        if self._record_fd >= 0:
+            sync(self._record_fd)
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -289,6 +292,26 @@ class Transaction:
     def _event_step(self, event: Event) -> Step:
         content = encoded(event.document()).decode("utf-8")
         return Step("write", event_path(self._now()), fresh=True, content=content)
+
+
+def endure(transactions: Sequence[Transaction]) -> None:
+    """Let what one thread applied, in this order, survive a power cut; UnfinishedError if that fails.
+
+    The locks are released by then. Nobody may be told before, and no source consumed. What was not applied
+    just now, or is durable, is passed over. Where one journal is in order the last one's sync does it for
+    all: it makes the record durable with its name, and whatever was done before.
+    """
+    applied = [each for each in transactions if each.state == "applied"]
+    try:
+        if applied:
+            applied[-1].sync_record()
+    except OSError as error:  # not to be tried again: the kernel reports a lost write once
+        for each in applied:
+            each.state = "left"
+        raise UnfinishedError("committed, not finished: {trouble}", trouble=_trouble(error)) from error
+    for each in applied:
+        each.state = "durable"
+        each.origin.applied.append(each)
 
 
 def _trouble(error: Exception) -> Plain:

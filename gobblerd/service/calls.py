@@ -1,11 +1,12 @@
 """Answering the web process: the daemon's end of their socket.
 
-One thread reads calls and hands each to whoever answers that kind, which must not block it. Answers come from
-any thread. They are sent at once where the socket takes them; a web process that does not read (a file
-server hangs under it) holds up nobody else.
+One thread waits for calls and hands each to whoever answers that kind, which must not block it; who performs
+POSTs reads the next ones by itself. Answers come from any thread. They are sent at once where the socket
+takes them; a web process that does not read (a file server hangs under it) holds up nobody else.
 """
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -49,8 +50,25 @@ class Progress(Protocol):
     def bytes_total(self) -> int: ...  # noqa: D102
 
 
+class Performing(Protocol):
+    """Where POSTs are performed: whoever does it may fetch the next by itself (service/line.py)."""
+
+    @property
+    def serves(self) -> bool:
+        """Tell whether somebody is at it."""
+
+    def attend(self, fetch: Callable[[], None]) -> None:
+        """From now on call `fetch` when there is nothing else to do."""
+
+    def rest(self) -> None:
+        """Wait while somebody is at it."""
+
+
 class Requests(Protocol):
     """As much of the spool as HTTP needs."""
+
+    @property
+    def line(self) -> Performing: ...  # noqa: D102
 
     def post(self, name: str) -> "Future[Response]":
         """Take up the request file, or join or repeat; never blocks.
@@ -76,6 +94,7 @@ class Desk:
         status: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._requests = requests
+        self.posts = requests.line
         self._problems = problems
         self._metrics = metrics
         self._status = status
@@ -119,10 +138,14 @@ class CallServer:
         self._channel = channel
         self._outbox = Outbox(channel)
         self._desk = desk
+        self._posts = desk.posts
         self._lost = lost
+        self._receiving = threading.Lock()  # whoever has it takes messages in their order
+        self._messages = Messages()
 
     def start(self) -> None:
         """Begin to answer; returns at once."""
+        self._posts.attend(self._fetch)
         threading.Thread(target=self._serve, name="calls", daemon=True).start()
 
     def say(self, content: msgspec.Struct) -> None:
@@ -130,13 +153,34 @@ class CallServer:
         self._outbox.send(message(content))
 
     def _serve(self) -> None:
-        cutter = Messages()
+        arrival = select.poll()
+        arrival.register(self._channel, select.POLLIN)
         with contextlib.suppress(OSError):
-            while data := self._channel.recv(_RECEIVE):
-                for content in cutter.cut(data):
-                    self._take(call_of(content))
+            while True:
+                arrival.poll()
+                others_fetch = self._posts.serves
+                if not self._receive():
+                    break
+                if others_fetch:
+                    self._posts.rest()
         self._outbox.close()
         self._lost()
+
+    def _fetch(self) -> None:
+        """Take what is there."""
+        with contextlib.suppress(OSError):  # the thread that waits for calls sees that too
+            self._receive()
+
+    def _receive(self) -> bool:
+        """Take what is there, in order; False at the end. Never waits. OSError if the other end is gone."""
+        with self._receiving:
+            try:
+                data = self._channel.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            except BlockingIOError:  # another thread was faster
+                return True
+            for content in self._messages.cut(data):
+                self._take(call_of(content))
+            return bool(data)
 
     def _take(self, call: Call) -> None:
         try:

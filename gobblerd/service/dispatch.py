@@ -4,11 +4,11 @@ This is the only place that turns exceptions into responses. A refusal is answer
 sentence; anything else is logged in full and answered 500 without internals.
 """
 
-import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -64,30 +64,61 @@ class Dispatcher:
         """Let long actions that have not committed end as soon as they look."""
         self._stopping = True
 
+    @property
+    def answers_together(self) -> bool:
+        """Tell whether it is cheaper to answer several requests together."""
+        return self._registry.syncs_together
+
     def run(self, claim: Claim) -> None:
         """Perform a claim, and see to it that it is answered exactly once."""
+        performed = self.perform(claim)
+        if performed is not None:
+            self.answer([performed])
+
+    def perform(self, claim: Claim) -> "Performed | None":
+        """Perform a claim, to be answered soon by `answer`; None if nobody is to be told anything more."""
         request = _Request(claim, format_time(self._staging.clock.now()))
-        origin = Origin(
-            self._staging.id, lambda outcome: self._succeeded(request, outcome), self._spool.prepare
-        )
+        respond, prepare = partial(self._succeeded, request), self._spool.prepare
+        origin = Origin(self._staging.id, respond, prepare, together=True)
         began = time.monotonic()
         try:
             outcome = self._perform(request, origin)
             response = origin.response or self._succeeded(request, outcome)
         except Stopped:
             self._spool.release(claim)
-            return
+            return None
         except UnfinishedError as error:
-            log.exception("committed, but not finished yet", request=claim.name)
-            self._spool.unfinished(claim, self._failed(request, error))
-            return
+            self._unfinished(request, error)
+            return None
         except Exception as error:  # noqa: BLE001  # the edge: nothing may go unanswered
             response = self._answer_to(error, request, origin)
-        self._log(request, response, time.monotonic() - began)
-        if self._spool.answer(claim, response, recorded=bool(origin.applied)):
-            self._registry.finish(origin)
-        else:
-            self._registry.leave(origin)
+        self._spool.performed(claim)
+        return Performed(request, origin, response, time.monotonic() - began)
+
+    def answer(self, together: Sequence["Performed"]) -> None:
+        """Make durable what one thread performed, in this order, and answer it; never raises."""
+        changed = [each for each in together if each.is_pending]
+        try:
+            self._registry.endure([each.origin for each in changed])
+        except UnfinishedError as error:
+            for each in changed:
+                self._unfinished(each.request, error)
+            together = [each for each in together if each not in changed]
+        for each in together:
+            self._answer(each)
+
+    def _answer(self, performed: "Performed") -> None:
+        origin, claim = performed.origin, performed.request.claim
+        self._log(performed)
+        try:
+            done = self._spool.answer(claim, performed.response, recorded=bool(origin.applied))
+            (self._registry.finish if done else self._registry.leave)(origin)
+        except Exception:  # the others are to be answered too
+            log.exception("a request could not be answered", request=claim.name)
+
+    def _unfinished(self, request: "_Request", error: UnfinishedError) -> None:
+        log.error("committed, but not finished yet", request=request.claim.name, exc_info=error)
+        self._spool.unfinished(request.claim, self._failed(request, error))
 
     # -- performing ------------------------------------------------------------------------------------
 
@@ -132,7 +163,7 @@ class Dispatcher:
     # -- answering -------------------------------------------------------------------------------------
 
     def _answer_to(self, error: Exception, request: "_Request", origin: Origin) -> Response:
-        if origin.applied and origin.response is not None:  # the change is done, whatever failed after it
+        if origin.has_changed and origin.response is not None:  # the change is done, whatever failed after it
             log.error("failed after the commit", request=request.claim.name, exc_info=error)
             return origin.response
         if isinstance(error, GobblerdError):
@@ -155,7 +186,8 @@ class Dispatcher:
             claim.identity, claim.action, claim.user, code, body, request.started, finished, request.ignored
         )
 
-    def _log(self, request: "_Request", response: Response, seconds: float) -> None:
+    def _log(self, performed: "Performed") -> None:
+        request, response = performed.request, performed.response
         facts = {"reason": response.body["reason"]} if "reason" in response.body else {}
         log.info(
             "answered",
@@ -165,7 +197,7 @@ class Dispatcher:
             project=request.place.partition("/")[0],
             place=request.place,
             code=response.code,
-            seconds=round(seconds, 4),
+            seconds=round(performed.seconds, 4),
             **facts,
         )
 
@@ -178,6 +210,21 @@ class _Request:
     started: str
     ignored: tuple[str, ...] = ()
     place: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Performed:
+    """A request that was performed, but for making it durable and telling the answer."""
+
+    request: _Request
+    origin: Origin
+    response: Response
+    seconds: float  # that performing it took
+
+    @property
+    def is_pending(self) -> bool:
+        """Tell whether it changed something that is not durable yet."""
+        return bool(self.origin.pending)
 
 
 def _caller(claim: Claim, action: Action, rules: Rules) -> Caller:
@@ -214,7 +261,7 @@ def unread_keys(model: type[BaseModel], document: Mapping[str, Any], base: str =
                     yield from unread_keys(below, each, f"{path}.{place}." if place != "" else f"{path}.")
 
 
-@functools.cache
+@cache
 def _models_below(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
     """Return a model's fields, and for each the model of what is in it, if it is one."""
     return {key: _model_of(field.annotation) for key, field in model.model_fields.items()}

@@ -58,7 +58,7 @@ class Admission:
     ) -> bool:
         """Decide about what was found; `known` is what was known of the name before it was looked at.
 
-        `helped`: the caller performs what is short next, so that no worker need be woken for it.
+        `helped`: the caller takes it next, so that no worker need be woken for it.
 
         False, and nothing is decided, if the name was answered meanwhile: what was seen may be an older
         file than the one that was executed. Then look again.
@@ -75,9 +75,8 @@ class Admission:
             else:
                 assert isinstance(look, Found | Refusal)
                 self._arrived(look, waiters, after)
-                self._ledger.wake(Lane.LONG)
                 if not helped:
-                    self._ledger.wake(Lane.SHORT)
+                    self._ledger.freed()
         return True
 
     def put_off(self, name: str, hint: Hint, seconds: float) -> None:
@@ -110,9 +109,14 @@ class Admission:
         """Return what tells whether an entry may be handed out now."""
         ledger, limits = self._ledger, self._limits()
         slots = limits.long_slots
-        # What is told already, and only waits to be finished or written, keeps no thread busy.
-        taken = [entry for entry in ledger.running.values() if entry.taken and entry.interim is None]
-        short_free = sum([entry.lane is Lane.SHORT for entry in taken]) < limits.short_slots
+        # What is performed or told already, and only waits to be written or finished, keeps no thread busy.
+        taken = [
+            entry
+            for entry in ledger.running.values()
+            if entry.taken and not entry.performed and entry.interim is None
+        ]
+        short = sum([entry.lane is Lane.SHORT for entry in taken])
+        short_free, long_free = short < limits.short_slots, len(taken) - short < slots
 
         def held_by(uid: int) -> int:
             return sum(entry.lane is Lane.LONG and entry.uid == uid for entry in taken)
@@ -122,7 +126,7 @@ class Admission:
                 return False
             if entry.lane is Lane.SHORT:
                 return short_free
-            return slots <= 1 or held_by(entry.uid) < slots - 1
+            return long_free and (slots <= 1 or held_by(entry.uid) < slots - 1)
 
         return may
 

@@ -36,6 +36,7 @@ class Entry:
     waiters: list[Future[Response]] = field(default_factory=list)
     interim: Response | None = None  # what POSTs are told until the response can be written
     taken: bool = False  # a worker has it
+    performed: bool = False  # and waits for its answer only
     handle: bytes = b""
     bytes_done: int = 0
     bytes_total: int = 0

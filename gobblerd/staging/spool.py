@@ -185,7 +185,7 @@ class Spool:
         """Start, join or repeat a request; the future gets its response. None: no such file (yet).
 
         Reads the file in the caller's thread. Raises Wrong for a name that no request file has. `helping`:
-        the caller calls `take_now` next, so that no worker need be woken for a short request.
+        the caller calls `take_now` next, so that no worker need be woken for it.
         """
         check_request_name(name)
         self._last_post = time.monotonic()
@@ -336,11 +336,16 @@ class Spool:
                 self._ledger.await_work(lane)
             return False
 
-    def waits(self, name: str, lane: Lane) -> bool:
-        """Tell whether a request waits in that lane for somebody to take it."""
+    def lane_of(self, name: str) -> Lane | None:
+        """Return the lane in which a request waits for somebody to take it, if it does."""
         with self._lock:
             entry = self._ledger.queue.get(name)
-            return entry is not None and entry.lane is lane
+            return None if entry is None else entry.lane
+
+    def wake(self, lane: Lane) -> None:
+        """Have one of those who wait for work in a lane look, if there is some."""
+        with self._lock:
+            self._ledger.wake(lane)
 
     def take_now(self, lane: Lane, just_seen: str = "") -> Claim | None:
         """Return the next claim of a lane if there is one and a slot for it.
@@ -396,6 +401,12 @@ class Spool:
             self._look(entry.name, Hint.RENAMED, waiters)
 
     # Responses come back
+
+    def performed(self, claim: Claim) -> None:
+        """Give back a claim's slot: it will be answered soon, and keeps nobody busy until then."""
+        with self._lock:
+            if (entry := self._ledger.running_as(claim.identity)) is not None:
+                entry.performed = True
 
     def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         """Record a claim's response durably, and tell the POSTs; tried again until it can be written.

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 _PATIENCE = 0.02  # seconds
 _PASSED_MOST = 8  # turns that who would begin something lets pass
 
+_BRIEF = 0.001  # seconds: handing the turn on and getting it back takes about a fifth of that
+
 _Ticket = threading.Lock  # its turn comes when somebody lets it go
 
 
@@ -136,3 +138,21 @@ def stepped_aside() -> Iterator[None]:
         yield
     finally:
         turn._take()  # noqa: SLF001  # of the class above
+
+
+class SteppingAside:
+    """Steps aside for one kind of wait, but only if it took long the last time. Thread-safe."""
+
+    def __init__(self, brief: float = _BRIEF) -> None:
+        self._brief = brief  # seconds
+        self._last = 0.0
+
+    @contextlib.contextmanager
+    def stepped_aside(self) -> Iterator[None]:
+        """Let others have this thread's turn, if that is worth it, for the length of a block that waits."""
+        with stepped_aside() if self._last > self._brief else contextlib.nullcontext():
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                self._last = time.monotonic() - began

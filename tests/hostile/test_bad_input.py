@@ -48,6 +48,9 @@ class Recorder:
     def prepare(self, response: Response) -> None:
         pass
 
+    def performed(self, claim: Claim) -> None:
+        pass
+
     def report_progress(self, name: str, done: int, total: int) -> None:
         pass
 

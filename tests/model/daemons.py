@@ -120,6 +120,9 @@ class Clerk:
     def prepare(self, response: Response) -> None:
         """Write nothing beforehand."""
 
+    def performed(self, claim: Claim) -> None:
+        pass
+
     def release(self, claim: Claim) -> None:
         raise AssertionError(f"{claim.name} was released, though nobody stopped the daemon")
 

@@ -1,6 +1,8 @@
 """Dispatch: one answer per claim, whatever happens; who may is decided before what is there."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +17,8 @@ from gobblerd.domain.messages import Claim, Identity, Outcome, Response
 from gobblerd.domain.permissions import SpoofingRule
 from gobblerd.registry.locks import Held, LockTable, Rung
 from gobblerd.registry.registry import Registry
-from gobblerd.registry.transaction import UnfinishedError
-from gobblerd.service.dispatch import Dispatcher, Rules
+from gobblerd.registry.transaction import Transaction, UnfinishedError
+from gobblerd.service.dispatch import Dispatcher, Performed, Rules
 from gobblerd.staging.directory import Staging
 from gobblerd.storage.files import Durability
 
@@ -37,6 +39,9 @@ class FakeSpool:
 
     def prepare(self, response: Response) -> None:
         assert response.succeeded
+
+    def performed(self, claim: Claim) -> None:
+        pass
 
     def release(self, claim: Claim) -> None:
         self.released.append(claim)
@@ -265,6 +270,82 @@ def test_a_stop_after_the_commit_does_not_deny_it(room: Room, monkeypatch: pytes
     assert room.bench.registry.recovery.mend(delivered.append, lambda record: None) == 0
     assert [(r.code, r.identity.name) for r in delivered] == [(200, "request-upload-2")]
     assert audit(str(room.bench.root)) == []
+
+
+def claim_of(action: str, number: int, **document: Any) -> Claim:
+    name = f"request-{action}-{number}"
+    return Claim(Identity(name, number, 2, 3), action, 0, "root", json.dumps(document).encode())
+
+
+def performed_together(room: Room) -> list[Performed]:
+    """Two changes of one place, and a refusal between them, none of which is answered yet."""
+    room.ask("create_project", {"project": "p"})
+    room.spool.answered.clear()
+    claims = [
+        claim_of("set_permissions", 1, project="p", permissions={"owners": ["one"]}),
+        claim_of("set_permissions", 2, project="none", permissions={"owners": ["none"]}),
+        claim_of("set_permissions", 3, project="p", permissions={"owners": ["two"]}),
+    ]
+    performed = [found for each in claims if (found := room.dispatcher.perform(each)) is not None]
+    assert room.spool.answered == []
+    return performed
+
+
+def test_what_is_answered_together_is_synced_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last record's sync does it for all, and comes before any answer."""
+    performed = performed_together(room)
+    last = performed[-1].origin.pending[-1]
+    synced: list[Transaction] = []
+
+    def sync(transaction: Transaction) -> None:
+        synced.append(transaction)
+
+    monkeypatch.setattr(Transaction, "sync_record", sync)
+    room.dispatcher.answer(performed)
+    assert synced == [last]
+    assert [response.code for response in room.spool.answered] == [200, 404, 200]
+    assert os.listdir(room.bench.root / "..transactions" / "applied") == []
+    assert audit(str(room.bench.root)) == []
+
+
+def test_a_sync_that_fails_leaves_every_change_to_recovery(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told that it is not finished; who was refused is answered as ever."""
+    performed = performed_together(room)
+
+    def fail(_: Transaction) -> None:
+        raise OSError(errno.EIO, "the device failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "sync_record", fail)
+        room.dispatcher.answer(performed)
+    assert [response.code for response in room.spool.answered] == [404]
+    assert [response.code for response in room.spool.unfinished_ones] == [500, 500]
+    delivered: list[Response] = []
+    assert room.bench.registry.recovery.mend(delivered.append, lambda record: None) == 0
+    assert sorted(response.identity.name for response in delivered) == [
+        "request-set_permissions-1",
+        "request-set_permissions-3",
+    ]
+    assert audit(str(room.bench.root)) == []
+
+
+def test_one_that_cannot_be_answered_keeps_nobody_from_being_answered(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised there."""
+    performed = performed_together(room)
+    answer = room.spool.answer
+
+    def fail_once(claim: Claim, response: Response, *, recorded: bool = False) -> bool:
+        if claim.name.endswith("-1"):
+            raise RuntimeError(claim.name)
+        return answer(claim, response, recorded=recorded)
+
+    monkeypatch.setattr(room.spool, "answer", fail_once)
+    room.dispatcher.answer(performed)
+    assert [response.code for response in room.spool.answered] == [404, 200]
 
 
 def test_health_check_ignores_its_content(room: Room) -> None:

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from staging.rooms import ALICE, SECONDS, Room, done
@@ -19,6 +20,11 @@ from gobblerd.storage.turn import Turn
 SHORT = 2
 
 
+class Done(NamedTuple):
+    claim: Claim
+    is_pending: bool = False
+
+
 class Performer:
     """Takes the place of the dispatcher: answers each claim when it is let, and remembers in which thread."""
 
@@ -30,7 +36,9 @@ class Performer:
         self.now: Counter[str] = Counter()
         self.most = 0
 
-    def run(self, claim: Claim) -> None:
+    answers_together = False
+
+    def perform(self, claim: Claim) -> Done:
         self.threads[claim.name] = threading.current_thread().name
         self.now["running"] += 1
         self.most = max(self.most, self.now["running"])
@@ -38,7 +46,12 @@ class Performer:
         self.now["running"] -= 1
         if b"break" in claim.body:
             raise RuntimeError(claim.name)
-        self._room.spool.answer(claim, done(claim))
+        self._room.spool.performed(claim)
+        return Done(claim)
+
+    def answer(self, together: Sequence[Done]) -> None:
+        for claim in (each.claim for each in together):
+            self._room.spool.answer(claim, done(claim))
 
 
 class Desk:
@@ -88,11 +101,29 @@ def test_who_posts_too_early_is_told(desk: Desk) -> None:
     assert desk.posts.post(desk.room.write("request-a-1", {"x": 1})).result(SECONDS).code == 200
 
 
-def test_a_long_one_is_left_to_its_worker(desk: Desk) -> None:
-    """A POST's thread never stays with an upload."""
+def test_a_long_one_holds_up_nobody(desk: Desk) -> None:
+    """It is performed where it was looked at, too; who hangs there loses the turn, and others are answered."""
+    desk.performer.let.clear()
     name = desk.room.write("request-upload-1", {"x": 1})
-    assert desk.posts.post(name).result(SECONDS).code == 200
-    assert desk.performer.threads[name].startswith("long")
+    waiter = desk.posts.post(name)
+    eventually(lambda: desk.performer.now["running"] == 1)
+    desk.posts.post(desk.room.write("request-a-1", {"x": 1}))
+    eventually(lambda: desk.performer.now["running"] == 2)
+    desk.performer.let.set()
+    assert waiter.result(SECONDS).code == 200
+    assert desk.performer.threads[name].startswith("post")
+
+
+def test_no_more_long_ones_at_once_than_configured(desk: Desk) -> None:
+    """Whoever performs them; those that found no slot are performed when there is one."""
+    desk.performer.let.clear()
+    waiters = [desk.posts.post(desk.room.write(f"request-upload-{n}", {"n": n})) for n in range(5)]
+    eventually(lambda: desk.performer.now["running"] == 1)
+    desk.posts.post(desk.room.write("request-a-1", {"x": 1}))  # all before it were looked at by then
+    eventually(lambda: "request-a-1" in desk.performer.threads)
+    assert sum("upload" in name for name in desk.performer.threads) == 1
+    desk.performer.let.set()
+    assert [waiter.result(SECONDS).code for waiter in waiters] == [200] * len(waiters)
 
 
 def test_a_drop_is_performed_by_a_worker(desk: Desk) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gobblerd.storage.turn import Turn, stepped_aside
+from gobblerd.storage.turn import SteppingAside, Turn, stepped_aside
 
 SECONDS = 60  # how long a test waits for what must happen
 
@@ -155,3 +155,18 @@ def test_who_goes_on_with_something_else_keeps_it() -> None:
     with turn.taken(), running(other):
         assert taken_over.wait(SECONDS)
         assert not turn.keep()
+
+
+def test_a_wait_that_was_brief_keeps_the_turn() -> None:
+    """Handing it on would take longer; where the last one took long, others may have it."""
+    turn, brief = Turn(SECONDS), SteppingAside(brief=SECONDS)
+    with turn.taken(), brief.stepped_aside():
+        assert turn._holder is not None
+    long = SteppingAside(brief=0.0)
+    with turn.taken():
+        with long.stepped_aside():
+            assert turn._holder is not None
+            time.sleep(0.001)
+        with long.stepped_aside():
+            assert turn._holder is None
+        assert turn._holder is not None

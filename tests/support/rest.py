@@ -55,6 +55,18 @@ def response_of(name: str, code: int = 200, **body: Any) -> Response:
     )
 
 
+class FakeLine:
+    """Nobody performs: all is answered at once."""
+
+    serves = False
+
+    def attend(self, fetch: Callable[[], None]) -> None:
+        """Never fetch."""
+
+    def rest(self) -> None:
+        raise AssertionError("nobody fetches meanwhile")
+
+
 @dataclass
 class FakeSpool:
     """As much of a spool as REST sees; `posted` and `files` say what it was asked for, and what is there."""
@@ -65,6 +77,7 @@ class FakeSpool:
     posted: list[str] = field(default_factory=list)
     unseen: int = 0  # how many times a file is not visible yet
     asked: threading.Event = field(default_factory=threading.Event)
+    line: FakeLine = field(default_factory=FakeLine)
 
     def post(self, name: str) -> Future[Response]:
         self.posted.append(name)

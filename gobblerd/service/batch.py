@@ -1,0 +1,85 @@
+"""Requests that one thread performs one after the other, and answers together.
+
+Where one sync makes several commits durable, a sync for each would cost as much as performing it, and hand
+the interpreter to and fro. So a few are performed, then one sync is waited for, then all are told. Nobody
+waits long for others: a batch is a few short requests, and if its thread is at something that takes longer,
+whoever has the turn next answers what the batch holds so far.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import structlog
+
+from gobblerd.domain.messages import Claim
+from gobblerd.service.dispatch import Dispatcher, Performed
+
+log = structlog.get_logger(__name__)
+
+_MOST = 4  # requests: more save little, and the first would wait for them
+
+
+class Batch:
+    """What one thread has performed and nobody has answered yet."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._lock = threading.Lock()  # others may answer too
+        self._performed: list[Performed] = []
+
+    def run(self, claim: Claim) -> None:
+        """Perform a claim; it is answered now, or with others by `answer`. Never raises."""
+        try:
+            performed = self._dispatcher.perform(claim)
+        except Exception:  # a worker must survive whatever one request does to it
+            log.exception("a request could not be answered", request=claim.name)
+            return
+        if performed is None:
+            return
+        if performed.is_pending and self._dispatcher.answers_together:
+            with self._lock:
+                self._performed.append(performed)
+        else:  # it shares no sync with others
+            self._dispatcher.answer([performed])
+
+    def answer(self) -> None:
+        """Answer what was performed so far."""
+        with self._lock:
+            performed, self._performed = self._performed, []
+        if performed:
+            self._dispatcher.answer(performed)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nobody waits for it."""
+        return not self._performed
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether it is to be answered before more is performed."""
+        return len(self._performed) >= _MOST
+
+
+class Batches:
+    """The batches that threads are at."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._open: dict[int, Batch] = {}
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Batch]:
+        """Begin one, for a thread that has the turn; it is answered at the end.
+
+        What others hold whose thread lost the turn is answered first.
+        """
+        for other in [*self._open.values()]:
+            other.answer()
+        batch = Batch(self._dispatcher)
+        self._open[id(batch)] = batch
+        try:
+            yield batch
+        finally:
+            batch.answer()
+            del self._open[id(batch)]
