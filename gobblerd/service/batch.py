@@ -2,13 +2,13 @@
 
 Where one sync makes several commits durable, a sync for each would cost as much as performing it, and hand
 the interpreter to and fro. So a few are performed, then one sync is waited for, then all are told. Nobody
-waits long for others: a batch is a few short requests, and if its thread is at something that takes longer,
-whoever has the turn next answers what the batch holds so far.
+waits long for others: before a thread performs one more, another stands by, which answers what the first has
+so far if that steps aside for a lock or keeps the turn for too long.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -23,13 +23,18 @@ _MOST = 4  # requests: more save little, and the first would wait for them
 class Batch:
     """What one thread has performed and nobody has answered yet."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, stand_by: Callable[[], None]) -> None:
         self._dispatcher = dispatcher
+        self._stand_by = stand_by
         self._lock = threading.Lock()  # others may answer too
         self._performed: list[Performed] = []
 
     def run(self, claim: Claim) -> None:
         """Perform a claim; it is answered now, or with others by `answer`. Never raises."""
+        if self.is_full:
+            self.answer()
+        if not self.is_empty:
+            self._stand_by()  # this one may take long
         try:
             performed = self._dispatcher.perform(claim)
         except Exception:  # a worker must survive whatever one request does to it
@@ -62,10 +67,15 @@ class Batch:
 
 
 class Batches:
-    """The batches that threads are at."""
+    """The batches that threads are at.
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    `stand_by` is called when one is to be answered even if its thread hangs; it has some thread take the turn
+    and open a batch.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, stand_by: Callable[[], None]) -> None:
         self._dispatcher = dispatcher
+        self._stand_by = stand_by
         self._open: dict[int, Batch] = {}
 
     @contextlib.contextmanager
@@ -76,7 +86,7 @@ class Batches:
         """
         for other in [*self._open.values()]:
             other.answer()
-        batch = Batch(self._dispatcher)
+        batch = Batch(self._dispatcher, self._stand_by)
         self._open[id(batch)] = batch
         try:
             yield batch

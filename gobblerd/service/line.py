@@ -62,11 +62,16 @@ class Line:
             self._may_rest.wait(_REST_MOST)
         self._rests = False
 
-    def _call(self) -> None:
+    def stand_by(self) -> None:
+        """Have a thread on its way to the turn, whatever there is to do; returns at once."""
         # Without a lock: two threads that stand by do no harm, and whoever has set the flag will look.
-        if self._jobs and not self._stands_by:
+        if not self._stands_by:
             self._stands_by = True
             self._pool.submit(self._serve)
+
+    def _call(self) -> None:
+        if self._jobs:
+            self.stand_by()
 
     def _serve(self) -> None:
         with self._turn.taken(beginning=True):

@@ -34,7 +34,7 @@ class Workers:
     def __init__(self, spool: Spool, dispatcher: Dispatcher, turn: Turn, *, short: int, long: int) -> None:
         self._spool = spool
         self._turn = turn
-        self._batches = Batches(dispatcher)
+        self._batches = Batches(dispatcher, self._stand_by)
         self.line = Line(turn, self._batches, _POSTING, "post")
         lanes = [Lane.SHORT] * short + [Lane.LONG] * long
         self._threads = [
@@ -57,6 +57,9 @@ class Workers:
     def alive(self) -> bool:
         """Tell whether every thread still works."""
         return all(thread.is_alive() for thread in self._threads)
+
+    def _stand_by(self) -> None:
+        self.line.stand_by()
 
     def post(self, name: str) -> Waiter:
         """Take up a POSTed request as `Spool.post` does, and perform it there if it may go now.

@@ -1,6 +1,6 @@
 """Requests performed by one thread are answered together, in their order, and never held up by one that hangs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -34,8 +34,8 @@ def claim(name: str) -> Claim:
     return Claim(Identity(name, 1, 2, 3), "a", 0, "root", b"{}")
 
 
-def batches(performer: object) -> Batches:
-    return Batches(performer)  # type: ignore[arg-type]
+def batches(performer: object, stand_by: Callable[[], None] = lambda: None) -> Batches:
+    return Batches(performer, stand_by)  # type: ignore[arg-type]
 
 
 def test_all_are_answered_at_the_end_in_their_order() -> None:
@@ -111,3 +111,22 @@ def test_it_is_full_after_a_few() -> None:
             batch.run(claim(str(count)))
             count += 1
         assert 1 < count < 100
+
+
+def test_it_is_answered_before_it_grows_beyond_that() -> None:
+    """Also if whoever fills it does not look."""
+    performer = Performer()
+    with batches(performer).opened() as batch:
+        for number in range(100):
+            batch.run(claim(str(number)))
+        assert sum(map(len, performer.answered)) > 50
+
+
+def test_somebody_stands_by_while_one_waits_for_its_answer() -> None:
+    """The next may hang: it must not keep the first from being answered."""
+    called: list[int] = []
+    with batches(performer := Performer(), lambda: called.append(len(performer.answered))).opened() as batch:
+        batch.run(claim("one"))
+        assert called == []
+        batch.run(claim("two"))
+        assert called == [0]

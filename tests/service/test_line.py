@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,7 +17,7 @@ THREADS = 8
 
 def new_line(turn: Turn) -> Line:
     nobody: object = None  # performs: these jobs are not requests
-    return Line(turn, Batches(nobody), THREADS, "line")  # type: ignore[arg-type]
+    return Line(turn, Batches(nobody, lambda: None), THREADS, "line")  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -157,3 +158,20 @@ def test_rest_ends_though_who_fetches_hangs(line: Line) -> None:
     line.rest()
     assert line.serves
     may_go.set()
+
+
+def test_a_thread_stands_by_though_there_is_nothing_to_do() -> None:
+    """It takes the turn, and opens a batch, which answers what others hold."""
+    opened = threading.Event()
+
+    class Noted(Batches):
+        @contextmanager
+        def opened(self) -> Iterator[Batch]:
+            opened.set()
+            with super().opened() as batch:
+                yield batch
+
+    nobody: object = None
+    line = Line(Turn(SECONDS), Noted(nobody, lambda: None), THREADS, "line")  # type: ignore[arg-type]
+    line.stand_by()
+    assert opened.wait(SECONDS)

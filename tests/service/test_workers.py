@@ -22,7 +22,7 @@ SHORT = 2
 
 class Done(NamedTuple):
     claim: Claim
-    is_pending: bool = False
+    is_pending: bool
 
 
 class Performer:
@@ -36,18 +36,19 @@ class Performer:
         self.now: Counter[str] = Counter()
         self.most = 0
 
-    answers_together = False
+    answers_together = True
 
     def perform(self, claim: Claim) -> Done:
         self.threads[claim.name] = threading.current_thread().name
         self.now["running"] += 1
         self.most = max(self.most, self.now["running"])
-        assert self.let.wait(SECONDS)
+        if "changing" not in claim.name:
+            assert self.let.wait(SECONDS)
         self.now["running"] -= 1
         if b"break" in claim.body:
             raise RuntimeError(claim.name)
         self._room.spool.performed(claim)
-        return Done(claim)
+        return Done(claim, "changing" in claim.name)
 
     def answer(self, together: Sequence[Done]) -> None:
         for claim in (each.claim for each in together):
@@ -72,16 +73,22 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def idle_desk(tmp_path: Path) -> Iterator[Desk]:
+    """Nobody works yet."""
     (tmp_path / "staging").mkdir(mode=0o1777)
     room = Room(tmp_path / "staging", SpoolLimits(short_slots=SHORT, long_slots=1))
     made = Desk(room)
     room.spool.start()
     room.ready()
-    made.workers.start()
     yield made
     made.performer.let.set()
     room.close()
+
+
+@pytest.fixture
+def desk(idle_desk: Desk) -> Desk:
+    idle_desk.workers.start()
+    return idle_desk
 
 
 def test_a_post_is_performed_by_the_thread_that_looked(desk: Desk) -> None:
@@ -112,6 +119,24 @@ def test_a_long_one_holds_up_nobody(desk: Desk) -> None:
     desk.performer.let.set()
     assert waiter.result(SECONDS).code == 200
     assert desk.performer.threads[name].startswith("post")
+
+
+def test_what_was_performed_does_not_wait_for_the_next_that_hangs(idle_desk: Desk) -> None:
+    """One thread performs both, and nobody asks for anything else: another one answers the first."""
+    room = idle_desk.room
+    performer = Performer(room)
+    performer.let.clear()
+    fake: object = performer
+    names = [room.rename_in(f"request-{what}-1", {"x": 1}) for what in ("changing", "a")]
+    alone = Workers(room.spool, fake, Turn(0.1), short=1, long=1)  # type: ignore[arg-type]
+    for name in names:  # both are queued before the first is performed
+        room.spool.offer(name, Hint.RENAMED)
+    alone.start()
+    assert room.recorded(names[0])["code"] == 200
+    eventually(lambda: names[1] in performer.threads)
+    assert not room.has_response(names[1])
+    performer.let.set()
+    assert room.recorded(names[1])["code"] == 200
 
 
 def test_no_more_long_ones_at_once_than_configured(desk: Desk) -> None:
