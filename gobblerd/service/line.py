@@ -37,7 +37,7 @@ class Line:
         self._fetch: Callable[[], None] = _nothing
         self._stands_by = False  # a thread is on its way to the turn
         self._serves = False  # a thread has the turn, and fetches
-        self._rests = False  # nobody else would notice what comes
+        self._rests = False  # whoever waits for jobs waits until nobody serves
         self._may_rest = threading.Event()
 
     def attend(self, fetch: Callable[[], None]) -> None:
