@@ -14,6 +14,7 @@ import structlog
 
 from gobblerd.domain.messages import Claim
 from gobblerd.service.dispatch import Dispatcher, Performed
+from gobblerd.storage.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,12 @@ class Batch:
             performed, self._performed = self._performed, []
         if performed:
             self._dispatcher.answer(performed)
+
+    def may_grow(self, turn: Turn) -> bool:
+        """Between two requests: tell whether its thread goes on with one more, and keeps the turn for it."""
+        if self.is_full or (self.is_empty and turn.is_wanted):
+            return False
+        return turn.keep()
 
     @property
     def is_empty(self) -> bool:

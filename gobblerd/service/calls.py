@@ -94,7 +94,7 @@ class Desk:
         status: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._requests = requests
-        self.posts = requests.line
+        self.line = requests.line
         self._problems = problems
         self._metrics = metrics
         self._status = status
@@ -138,14 +138,14 @@ class CallServer:
         self._channel = channel
         self._outbox = Outbox(channel)
         self._desk = desk
-        self._posts = desk.posts
+        self._line = desk.line
         self._lost = lost
         self._receiving = threading.Lock()  # whoever has it takes messages in their order
         self._messages = Messages()
 
     def start(self) -> None:
         """Begin to answer; returns at once."""
-        self._posts.attend(self._fetch)
+        self._line.attend(self._fetch)
         threading.Thread(target=self._serve, name="calls", daemon=True).start()
 
     def say(self, content: msgspec.Struct) -> None:
@@ -158,11 +158,11 @@ class CallServer:
         with contextlib.suppress(OSError):
             while True:
                 arrival.poll()
-                others_fetch = self._posts.serves
+                others_fetch = self._line.serves
                 if not self._receive():
                     break
                 if others_fetch:
-                    self._posts.rest()
+                    self._line.rest()
         self._outbox.close()
         self._lost()
 

@@ -94,7 +94,7 @@ class Line:
             self._call()  # this job may step aside, or hang
             job(batch)
             # Asked after one at least: under a flood it always is wanted.
-            if batch.is_full or (batch.is_empty and self._turn.is_wanted) or not self._turn.keep():
+            if not batch.may_grow(self._turn):
                 return
 
     def _next(self) -> Job | None:

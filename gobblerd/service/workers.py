@@ -94,5 +94,5 @@ class Workers:
             with self._turn.taken(), self._batches.opened() as batch:
                 while (claim := self._spool.take_now(lane)) is not None:
                     batch.run(claim)
-                    if batch.is_full or (batch.is_empty and self._turn.is_wanted) or not self._turn.keep():
+                    if not batch.may_grow(self._turn):
                         break

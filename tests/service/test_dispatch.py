@@ -298,6 +298,7 @@ def test_what_is_answered_together_is_synced_once(room: Room, monkeypatch: pytes
     synced: list[Transaction] = []
 
     def sync(transaction: Transaction) -> None:
+        assert room.spool.answered == []
         synced.append(transaction)
 
     monkeypatch.setattr(Transaction, "sync_record", sync)
