@@ -108,9 +108,9 @@ class ResponseFiles:
     def write(self, response: Response, *, recorded: bool = False) -> None:
         """Write the file durably, replacing what an older request of that name was answered; OSError.
 
-        `recorded`: a transaction's record holds it too, and stays until `sync`; so its name need not be
-        durable yet, only its bytes, lest a power cut leave an empty file until the record is found. What was
-        prepared for that transaction is only renamed.
+        Its bytes are durable no later than its name, lest a power cut leave an empty file. `recorded`: a
+        transaction's record holds it too, and stays until `sync`; so its name need not be durable yet. What
+        was prepared for that transaction is only renamed.
         """
         name, disk = response.identity.name, self._staging.disk
         temporary, prepared = self._prepared.get(name, ("", None))
@@ -119,9 +119,8 @@ class ResponseFiles:
             del self._prepared[name]
             return
         self._discard(name)
-        settle = disk.settle if recorded else sync
         temporary, data = self._temporary(), response_bytes(response)
-        replace_file(self._fd, temporary, name, data, disk.durability, settle=settle, names=not recorded)
+        replace_file(self._fd, temporary, name, data, disk.durability, settle=disk.settle, names=not recorded)
 
     def sync(self) -> None:
         """Make all that was written durable; OSError."""

@@ -12,6 +12,7 @@ from gobblerd.domain.messages import Identity, Response
 from gobblerd.staging import responses as module
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.responses import ResponseFiles
+from gobblerd.storage import sync as syncing
 from gobblerd.storage.files import Durability
 from gobblerd.storage.sync import Disk
 
@@ -116,3 +117,23 @@ def test_nothing_is_prepared_where_that_saves_no_sync(
     assert files.prepare(DONE) is None
     files.write(DONE, recorded=True)
     assert files.read(NAME) == DONE
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_response_without_a_record_is_durable_bytes_first(
+    staging: Staging, files: ResponseFiles, monkeypatch: pytest.MonkeyPatch, *, ordered: bool
+) -> None:
+    """One sync of the name commits both where one journal is in order; elsewhere the file has its own."""
+    staging.disk = Disk(staging.path, Durability.FULL, ordered=ordered, syncs_whole=True)
+    done: list[str] = []
+
+    def note(how: str, fd: int) -> None:
+        done.append(
+            f"{how} {os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))} {files.read(NAME) == DONE}"
+        )
+
+    monkeypatch.setattr(syncing, "write_back", lambda fds: note("settled", *fds))
+    monkeypatch.setattr(os, "fsync", lambda fd: note("synced", fd))
+    files.write(DONE)
+    bytes_first = "settled .new-0 False" if ordered else "synced .new-0 False"
+    assert done == [bytes_first, "synced responses True"]
