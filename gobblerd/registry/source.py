@@ -11,6 +11,7 @@ read, the mode bits that the server shows for them are.
 
 import contextlib
 import errno
+import operator
 import os
 import stat
 import struct
@@ -21,13 +22,14 @@ import msgspec
 
 from gobblerd.domain.errors import Exceeded, Forbidden, Wrong
 from gobblerd.domain.names import is_internal
-from gobblerd.storage.batches import Name, RawStamp, read_directory, read_links
+from gobblerd.storage.batches import Offered, RawStamp, survey_directory
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE
 
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _OWNING_GROUP, _NAMED_GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
 _READ, _SEARCH = 4, 1
+_PATH_OF = operator.attrgetter("path")
 
 # What opening, reading or judging a name gives when it is not (any more) what it was listed as; EAGAIN: its
 # owner holds a lease on it, as writers on file servers do.
@@ -159,7 +161,7 @@ class Source:
         pending = [""]
         while pending:
             pending.extend(walk.enter(pending.pop()))
-        walk.found.files.sort(key=lambda file: file.path)
+        walk.found.files.sort(key=_PATH_OF)
         walk.found.symlinks.sort()
         return walk.found
 
@@ -221,50 +223,44 @@ class _Walk:
 
     def enter(self, directory: str) -> list[str]:
         """Take what lies directly in a directory ("" for the top); return its subdirectories."""
-        before = len(self.found.directories)
+        found, before = self.found, len(self.found.directories)
         prefix = f"{directory}/" if directory else ""
-        holds = 0
+        holds = False
         with self._source.opened_directory(directory) as fd:
             for names in self._listed(fd, prefix):
-                links: list[str] = []
-                for name, mode, stamp in names:
+                for name, kind, what in names:
                     if name[0] == "." and (self._ignore_dot or is_internal(name)):
                         continue
-                    holds += 1
+                    holds = True
                     path = prefix + name
                     _check_path(path, self._limits)
-                    if stat.S_ISREG(mode):
-                        self.found.files.append(SourceFile(path, stamp[1]))
-                        self.found.size += stamp[1]
-                    elif stat.S_ISLNK(mode):
-                        links.append(name)
+                    if isinstance(what, int):
+                        found.files.append(SourceFile(path, what))
+                        found.size += what
+                    elif isinstance(what, str):
+                        found.symlinks.append((path, what if what.isascii() else _text(what, path)))
                     else:
-                        self._take_other(mode, path)
-                self._take_links(links, prefix, fd)
-                _check_amount(self.found, self._limits)
+                        self._take_other(kind, name, path, fd)
+                _check_amount(found, self._limits)
         if directory and not holds:
-            self.found.empty.append(directory)
-        return self.found.directories[before:]
+            found.empty.append(directory)
+        return found.directories[before:]
 
-    def _listed(self, fd: int, prefix: str) -> Iterator[list[Name]]:
+    def _listed(self, fd: int, prefix: str) -> Iterator[list[Offered]]:
         """List a directory, a part at a time; what went meanwhile is told by its path."""
         try:
-            yield from read_directory(fd)
+            yield from survey_directory(fd)
         except OSError as error:
             if not isinstance(error.filename, str):
                 raise
             raise _unopened(prefix + error.filename, error) from error
 
-    def _take_links(self, names: list[str], prefix: str, fd: int) -> None:
-        for name, text in zip(names, read_links(fd, names) if names else (), strict=True):
-            path = prefix + name
-            read = _link_text(name, path, fd) if text is None else text
-            self.found.symlinks.append((path, read if read.isascii() else _text(read, path)))
-
-    def _take_other(self, mode: int, path: str) -> None:
-        """Add to the survey what is neither a regular file nor a symbolic link."""
-        if stat.S_ISDIR(mode):
+    def _take_other(self, kind: int, name: str, path: str, fd: int) -> None:
+        """Add to the survey what is neither a regular file nor a symbolic link that could be read at once."""
+        if stat.S_ISDIR(kind):
             self.found.directories.append(path)
+        elif stat.S_ISLNK(kind):
+            self.found.symlinks.append((path, _text(_link_text(name, path, fd), path)))
         else:
             raise Wrong("{path} is neither a regular file, a directory nor a symbolic link", path=path)
 

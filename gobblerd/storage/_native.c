@@ -657,11 +657,13 @@ typedef struct {
 
 typedef struct {
     const char *name; /* in the listing */
-    struct stat status; /* without `stats`, no more than the type of `st_mode` */
+    struct stat status; /* of what is not looked at no more than the type of `st_mode` */
 } named;
 
-/* List (and stat) some names; NULL with an error number, and with the name where one is to blame. */
-static named *list_names(int fd, int stats, char *listing, size_t *count, int *error, const char **blamed)
+enum look { AT_NONE, AT_ALL, AT_FILES }; /* what is looked at; where a filesystem tells no types all is */
+
+/* List (and look at) some names; NULL with an error number, and with the name where one is to blame. */
+static named *list_names(int fd, enum look look, char *listing, size_t *count, int *error, const char **blamed)
 {
     long size;
     *count = 0;
@@ -682,8 +684,9 @@ static named *list_names(int fd, int stats, char *listing, size_t *count, int *e
             continue;
         next->name = name;
         unsigned char kind = ((entry *)(listing + at))->kind;
-        if (!stats && kind != 0) { /* DT_UNKNOWN: some filesystems do not say */
-            next->status.st_mode = (mode_t)kind << 12; /* as DTTOIF of <dirent.h> has it */
+        mode_t type = (mode_t)kind << 12; /* as DTTOIF of <dirent.h> has it */
+        if (kind != 0 && look != AT_ALL && !(look == AT_FILES && type == S_IFREG)) { /* DT_UNKNOWN: it does not say */
+            next->status.st_mode = type;
             next++;
             continue;
         }
@@ -696,6 +699,16 @@ static named *list_names(int fd, int stats, char *listing, size_t *count, int *e
         next++;
     }
     return found;
+}
+
+/* Raise OSError with that number; it names what is to blame, if that is known. */
+static PyObject *raise_for(int error, const char *blamed)
+{
+    PyObject *name = blamed ? PyUnicode_DecodeFSDefault(blamed) : NULL;
+    errno = error;
+    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
+    Py_XDECREF(name);
+    return NULL;
 }
 
 /* read_directory(fd, stats) -> list: the next names in an opened directory; empty at its end.
@@ -716,16 +729,9 @@ static PyObject *read_directory(PyObject *self, PyObject *arguments)
         return PyErr_NoMemory();
     named *names;
     Py_BEGIN_ALLOW_THREADS
-    names = list_names(fd, stats, listing, &count, &error, &blamed);
+    names = list_names(fd, stats ? AT_ALL : AT_NONE, listing, &count, &error, &blamed);
     Py_END_ALLOW_THREADS
-    if (names)
-        found = PyList_New((Py_ssize_t)count);
-    else {
-        PyObject *name = blamed ? PyUnicode_DecodeFSDefault(blamed) : NULL;
-        errno = error;
-        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
-        Py_XDECREF(name);
-    }
+    found = names ? PyList_New((Py_ssize_t)count) : raise_for(error, blamed);
     for (size_t i = 0; found && i < count; i++) {
         PyObject *name = PyUnicode_DecodeFSDefault(names[i].name), *stamp = stats ? stamp_of(&names[i].status) : NULL;
         PyObject *mode = PyLong_FromUnsignedLong(names[i].status.st_mode & (stats ? ~0u : (unsigned)S_IFMT)), *item = NULL;
@@ -737,6 +743,99 @@ static PyObject *read_directory(PyObject *self, PyObject *arguments)
         if (!item || PyList_SetItem(found, (Py_ssize_t)i, item) < 0)
             Py_CLEAR(found);
     }
+    free(names);
+    PyMem_Free(listing);
+    return found;
+}
+
+enum { TEXT_MOST = 4096 }; /* bytes: one more than Linux keeps of a symbolic link */
+
+/* Read each symbolic link into one growing buffer; its length, or -1, becomes its `st_size`. 0, or -1 without memory. */
+static int read_texts(int fd, named *names, size_t count, char **texts)
+{
+    size_t used = 0, room = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!S_ISLNK(names[i].status.st_mode))
+            continue;
+        if (room - used < TEXT_MOST) {
+            room = 2 * room + 16 * TEXT_MOST;
+            char *larger = realloc(*texts, room);
+            if (!larger)
+                return -1;
+            *texts = larger;
+        }
+        ssize_t size = readlinkat(fd, names[i].name, *texts + used, TEXT_MOST);
+        names[i].status.st_size = size < TEXT_MOST ? size : -1;
+        if (size > 0 && size < TEXT_MOST)
+            used += (size_t)size;
+    }
+    return 0;
+}
+
+/* A file's size, a link's text, None of anything else; `*text` is the next link's. */
+static PyObject *offered(const struct stat *status, const char **text)
+{
+    if (S_ISREG(status->st_mode))
+        return PyLong_FromLongLong(status->st_size);
+    if (!S_ISLNK(status->st_mode) || status->st_size < 0)
+        return Py_NewRef(Py_None);
+    const char *here = *text;
+    *text += status->st_size;
+    return PyUnicode_DecodeFSDefaultAndSize(here, (Py_ssize_t)status->st_size);
+}
+
+static PyObject *list_of_offered(const named *names, size_t count, const char *text)
+{
+    static const mode_t types[] = {S_IFREG, S_IFLNK, S_IFDIR}; /* nearly all are: one object for each will do */
+    PyObject *kinds[3], *found = PyList_New((Py_ssize_t)count);
+    for (int i = 0; i < 3; i++)
+        if (!(kinds[i] = PyLong_FromUnsignedLong(types[i])))
+            Py_CLEAR(found);
+    for (size_t i = 0; found && i < count; i++) {
+        mode_t type = names[i].status.st_mode & S_IFMT;
+        int known = type == S_IFREG ? 0 : type == S_IFLNK ? 1 : type == S_IFDIR ? 2 : -1;
+        PyObject *kind = known < 0 ? PyLong_FromUnsignedLong(type) : Py_NewRef(kinds[known]);
+        PyObject *name = PyUnicode_DecodeFSDefault(names[i].name), *what = offered(&names[i].status, &text);
+        PyObject *item = kind && name && what ? PyTuple_Pack(3, name, kind, what) : NULL;
+        Py_XDECREF(kind);
+        Py_XDECREF(name);
+        Py_XDECREF(what);
+        if (!item || PyList_SetItem(found, (Py_ssize_t)i, item) < 0)
+            Py_CLEAR(found);
+    }
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(kinds[i]);
+    return found;
+}
+
+/* survey_directory(fd) -> list: the next names in an opened directory; empty at its end.
+ *
+ * Of (name, the mode's type, a regular file's size or a symbolic link's text or None): None of a link that could not
+ * be read, too.
+ */
+static PyObject *survey_directory(PyObject *self, PyObject *arguments)
+{
+    size_t count = 0;
+    int fd, error = 0, failed = 0;
+    const char *blamed = NULL;
+    char *texts = NULL;
+    PyObject *found = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    char *listing = PyMem_Malloc(LISTING);
+    if (!listing)
+        return PyErr_NoMemory();
+    named *names;
+    Py_BEGIN_ALLOW_THREADS /* a file server may hang */
+    names = list_names(fd, AT_FILES, listing, &count, &error, &blamed);
+    failed = names ? read_texts(fd, names, count, &texts) : 0;
+    Py_END_ALLOW_THREADS
+    if (!names)
+        raise_for(error, blamed);
+    else
+        found = failed ? PyErr_NoMemory() : list_of_offered(names, count, texts);
+    free(texts);
     free(names);
     PyMem_Free(listing);
     return found;
@@ -810,76 +909,6 @@ static void free_symlinks(symlink_to *links, Py_ssize_t count)
     PyMem_Free(links);
 }
 
-enum { TEXT_MOST = 4096 }; /* bytes: one more than Linux keeps of a symbolic link */
-
-/* Read each link into one growing buffer, and note its length: -1 where it could not be read. */
-static int read_all_links(int dir_fd, const symlink_to *links, Py_ssize_t count, ssize_t *sizes, char **texts)
-{
-    size_t used = 0, room = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (room - used < TEXT_MOST) {
-            room = 2 * room + 16 * TEXT_MOST;
-            char *larger = realloc(*texts, room);
-            if (!larger)
-                return -1;
-            *texts = larger;
-        }
-        sizes[i] = readlinkat(dir_fd, links[i].name, *texts + used, TEXT_MOST);
-        if (sizes[i] >= TEXT_MOST)
-            sizes[i] = -1;
-        if (sizes[i] > 0)
-            used += (size_t)sizes[i];
-    }
-    return 0;
-}
-
-static PyObject *list_of_texts(const ssize_t *sizes, const char *text, Py_ssize_t count)
-{
-    PyObject *found = PyList_New(count);
-    for (Py_ssize_t i = 0; found && i < count; i++) {
-        PyObject *item = sizes[i] < 0 ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefaultAndSize(text, sizes[i]);
-        if (!item || PyList_SetItem(found, i, item) < 0)
-            Py_CLEAR(found);
-        if (sizes[i] > 0)
-            text += sizes[i];
-    }
-    return found;
-}
-
-/* read_links(dir_fd, names) -> list: the text of each symbolic link, None where it could not be read. */
-static PyObject *read_links(PyObject *self, PyObject *arguments)
-{
-    PyObject *sequence, *found = NULL;
-    Py_ssize_t parsed = 0;
-    char *texts = NULL;
-    int dir_fd, failed = 0;
-    (void)self;
-    if (!PyArg_ParseTuple(arguments, "iO", &dir_fd, &sequence))
-        return NULL;
-    PyObject *items = PySequence_List(sequence);
-    if (!items)
-        return NULL;
-    Py_ssize_t count = PyList_Size(items);
-    symlink_to *links = PyMem_Calloc((size_t)count + 1, sizeof *links);
-    ssize_t *sizes = PyMem_Calloc((size_t)count + 1, sizeof *sizes);
-    while (links && sizes && parsed < count &&
-           (links[parsed].name = name_of(PyList_GetItem(items, parsed), &links[parsed].name_keeper)))
-        parsed++;
-    if (links && sizes && parsed == count) {
-        Py_BEGIN_ALLOW_THREADS /* a file server may hang */
-        failed = read_all_links(dir_fd, links, count, sizes, &texts);
-        Py_END_ALLOW_THREADS
-        found = failed ? PyErr_NoMemory() : list_of_texts(sizes, texts, count);
-    } else if (!PyErr_Occurred()) {
-        PyErr_NoMemory();
-    }
-    free(texts);
-    PyMem_Free(sizes);
-    free_symlinks(links, count);
-    Py_DECREF(items);
-    return found;
-}
-
 /* make_links(dir_fd, [(name, text)]): make symbolic links, each new; OSError names the one that could not be made. */
 static PyObject *make_links(PyObject *self, PyObject *arguments)
 {
@@ -931,8 +960,8 @@ static PyMethodDef METHODS[] = {
     {"digest_files", digest_files, METH_VARARGS, NULL},
     {"write_files", write_files, METH_VARARGS, NULL},
     {"read_directory", read_directory, METH_VARARGS, NULL},
+    {"survey_directory", survey_directory, METH_VARARGS, NULL},
     {"unlink_files", unlink_files, METH_VARARGS, NULL},
-    {"read_links", read_links, METH_VARARGS, NULL},
     {"make_links", make_links, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

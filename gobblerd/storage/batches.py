@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from gobblerd.storage import native
@@ -21,6 +22,7 @@ Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 Name = tuple[str, int, RawStamp]  # name, mode
 Kind = tuple[str, int]  # name, the type bits of its mode
+Offered = tuple[str, int, int | str | None]  # and a regular file's size, or a symbolic link's text
 T = TypeVar("T")
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
@@ -150,16 +152,48 @@ def read_kinds(fd: int) -> Iterator[list[Kind]]:
     return _pages(fd, _kind, stats=False)
 
 
+def survey_directory(fd: int) -> Iterator[list[Offered]]:
+    """Yield the names in an opened directory, what they are, and of files and links what there is to know.
+
+    A link that could not be read has None, as anything else has. OSError as `read_directory`.
+    """
+    if native.NATIVE is None:
+        yield from _judged(fd, partial(_offered, fd))
+        return
+    os.lseek(fd, 0, os.SEEK_SET)
+    while names := native.NATIVE.survey_directory(fd):
+        yield names
+
+
+def _offered(fd: int, entry: "os.DirEntry[str]") -> Offered:
+    if entry.is_symlink():
+        return entry.name, stat.S_IFLNK, _text_of(entry.name, fd)
+    status = entry.stat(follow_symlinks=False)
+    kind = stat.S_IFMT(status.st_mode)
+    return entry.name, kind, status.st_size if kind == stat.S_IFREG else None
+
+
+def _text_of(name: str, dir_fd: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError:
+        return None
+
+
 def _pages(fd: int, judged: Callable[["os.DirEntry[str]"], T], *, stats: bool) -> Iterator[list[T]]:
     """Yield a directory's names as judged; with `stats` the extension does as `_name`, else as `_kind`."""
     if native.NATIVE is None:
-        with os.scandir(fd) as entries:
-            while names := [judged(entry) for entry in itertools.islice(entries, _NAMES)]:
-                yield names
+        yield from _judged(fd, judged)
         return
     os.lseek(fd, 0, os.SEEK_SET)
     while names := native.NATIVE.read_directory(fd, stats):
         yield names
+
+
+def _judged(fd: int, judged: Callable[["os.DirEntry[str]"], T]) -> Iterator[list[T]]:
+    with os.scandir(fd) as entries:
+        while names := [judged(entry) for entry in itertools.islice(entries, _NAMES)]:
+            yield names
 
 
 def _name(entry: "os.DirEntry[str]") -> Name:
@@ -182,21 +216,6 @@ def unlink_files(dir_fd: int, files: Sequence[tuple[str, RawStamp]]) -> None:
         with contextlib.suppress(OSError):
             if _raw(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)) == stamp:
                 os.unlink(name, dir_fd=dir_fd)
-
-
-def read_links(dir_fd: int, names: Sequence[str]) -> list[str | None]:
-    """Return the texts of symbolic links of a directory; None for what could not be read, or is none."""
-    if native.NATIVE is not None:
-        texts: list[str | None] = native.NATIVE.read_links(dir_fd, names)
-        return texts
-    return [_text_of(name, dir_fd) for name in names]
-
-
-def _text_of(name: str, dir_fd: int) -> str | None:
-    try:
-        return os.readlink(name, dir_fd=dir_fd)
-    except OSError:
-        return None
 
 
 def make_links(dir_fd: int, links: Sequence[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ import itertools
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gobblerd.storage.batches import (
     read_directory,
     read_files,
     read_kinds,
-    read_links,
+    survey_directory,
     unlink_files,
     write_files,
 )
@@ -235,18 +236,87 @@ def test_symbolic_links_are_made_and_read(either: str, tmp_path: Path, top: int,
     links = [*odd, *((f"l{index}", f"/nowhere/{index}") for index in range(count))]
     make_links(top, links)
     assert {name: os.readlink(tmp_path / name) for name in os.listdir(tmp_path)} == dict(links)
-    assert read_links(top, [name for name, _ in links]) == [text for _, text in links]
     make_links(top, [])
-    assert read_links(top, []) == []
+    assert surveyed(top) == {name: (stat.S_IFLNK, text) for name, text in links}
 
 
-def test_what_is_no_symbolic_link_is_left_to_the_caller(either: str, tmp_path: Path, top: int) -> None:
-    """A file, a directory, nothing at all."""
-    (tmp_path / "f").touch()
+def surveyed(fd: int) -> dict[str, tuple[int, int | str | None]]:
+    """Survey a directory by what is tested."""
+    found = list(itertools.chain.from_iterable(survey_directory(fd)))
+    assert list(itertools.chain.from_iterable(survey_directory(fd))) == found  # from the beginning again
+    assert len({name for name, _, _ in found}) == len(found)
+    return {name: (kind, what) for name, kind, what in found}
+
+
+@pytest.mark.parametrize("count", [1, 3000])
+def test_a_survey_has_sizes_and_texts(either: str, tmp_path: Path, top: int, count: int) -> None:
+    """Of files and links, however many and whatever they say; links are not followed."""
+    expected: dict[str, tuple[int, int | str | None]] = {}
+    for index in range(count):
+        (tmp_path / f"file-{index}").write_bytes(b"x" * index)
+        (tmp_path / f"link-{index}").symlink_to(f"file-{index}")
+        expected[f"file-{index}"] = stat.S_IFREG, index
+        expected[f"link-{index}"] = stat.S_IFLNK, f"file-{index}"
     (tmp_path / "d").mkdir()
-    (tmp_path / "l").symlink_to("f")
-    assert read_links(top, ["f", "d", "none", "l"]) == [None, None, None, "f"]
-    assert read_links(9999, ["l"]) == [None]
+    (tmp_path / "long").symlink_to("x/" * 2047)
+    os.mkfifo(tmp_path / "fifo")
+    with open(tmp_path / "giant", "wb") as file:
+        file.truncate(1 << 40)
+    expected |= {"d": (stat.S_IFDIR, None), "fifo": (stat.S_IFIFO, None)}
+    expected |= {"long": (stat.S_IFLNK, "x/" * 2047), "giant": (stat.S_IFREG, 1 << 40)}
+    odd = os.fsdecode(b"\xff\n")
+    os.symlink(os.fsdecode(b"\xfe/x"), tmp_path / odd)
+    expected[odd] = stat.S_IFLNK, os.fsdecode(b"\xfe/x")
+    assert surveyed(top) == expected
+
+
+def test_what_cannot_be_surveyed_is_an_error(either: str, tmp_path: Path) -> None:
+    """A file and a closed descriptor; a directory that was removed is empty."""
+    (tmp_path / "f").touch()
+    with opened(str(tmp_path / "f"), READ_FILE) as fd, pytest.raises(NotADirectoryError):
+        list(survey_directory(fd))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(survey_directory(fd))
+    (tmp_path / "d").mkdir()
+    with opened(str(tmp_path / "d"), READ_DIRECTORY) as fd:
+        (tmp_path / "d").rmdir()
+        assert list(survey_directory(fd)) == []
+
+
+def test_names_may_go_and_change_while_they_are_surveyed(either: str, tmp_path: Path, top: int) -> None:
+    """A link that became something else, or nothing, has no text; a file that went is an error that names it."""
+    stop = threading.Event()
+
+    def swap() -> None:
+        names = itertools.cycle(range(200))
+        while not stop.is_set():
+            path = tmp_path / f"l{next(names)}"
+            path.unlink()
+            path.write_bytes(b"12345")
+            path.unlink()
+            path.symlink_to("somewhere")
+
+    for index in range(200):
+        (tmp_path / f"l{index}").symlink_to("somewhere")
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for _ in range(50):
+            try:
+                found = list(itertools.chain.from_iterable(survey_directory(top)))
+            except FileNotFoundError as error:
+                assert str(error.filename).startswith("l")  # noqa: PT017 - not every round has one
+                continue
+            allowed = {
+                (stat.S_IFLNK, "somewhere"),
+                (stat.S_IFLNK, None),
+                (stat.S_IFREG, 5),
+                (stat.S_IFREG, 0),
+            }
+            assert {(kind, what) for _, kind, what in found} <= allowed
+    finally:
+        stop.set()
+        swapper.join()
 
 
 @pytest.mark.parametrize("count", [1, 200])
