@@ -18,8 +18,10 @@
 
 #define MOST (512 << 20)       /* bytes of one manifest: some 5,000,000 entries */
 #define MOST_LINKS (16 << 20)  /* the same where links are kept: each takes several times its length */
+#define SPARE 4096            /* room for a manifest that is larger than the one before */
 #define DEEPEST 3              /* of the objects in a link */
 #define DIGITS 18              /* of a size: cannot overflow */
+#define RECENT 16              /* targets that are made once for many links */
 #define PARTS 4                /* of a file's address: project, asset, version, path */
 
 typedef struct {
@@ -239,12 +241,12 @@ static int add_up(const uint8_t *data, size_t length, int64_t *total, links_want
 }
 
 typedef struct {
-    PyObject *path; /* bytes */
+    PyObject *path; /* or its bytes: what `name` lives in */
     const char *name;
     struct stat status;
     int64_t total;
     int is_known;
-    uint8_t *data; /* what the links point into */
+    uint8_t *texts; /* what the links point into */
     links_wanted wanted;
 } manifest;
 
@@ -308,8 +310,8 @@ static int read_whole(int fd, uint8_t *buffer, size_t size)
     return 0;
 }
 
-/* Open and read a manifest of `most` bytes; 1 if they are in the buffer, which grows as needed and `spare` more. */
-static int read_one(manifest *m, asset *held, uint8_t **buffer, size_t *room, off_t most, size_t spare)
+/* Open and read a manifest of at most so many bytes; 1 if they are in the buffer, which grows as needed. */
+static int read_one(manifest *m, asset *held, uint8_t **buffer, size_t *room, off_t most)
 {
     const char *name = name_in(held, m->name);
     int is_read = 0, fd = openat(held->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -319,7 +321,7 @@ static int read_one(manifest *m, asset *held, uint8_t **buffer, size_t *room, of
         size_t size = (size_t)m->status.st_size;
         if (size >= *room) {
             free(*buffer);
-            *room = size + 1 + spare;
+            *room = size + SPARE;
             *buffer = malloc(*room);
         }
         if (!*buffer)
@@ -331,6 +333,38 @@ static int read_one(manifest *m, asset *held, uint8_t **buffer, size_t *room, of
     return is_read;
 }
 
+static size_t move_text(text *one, uint8_t *to)
+{
+    if (to) {
+        memcpy(to, one->start, one->length);
+        one->start = to;
+    }
+    return one->length;
+}
+
+/* Move the texts of a link to where they stay; return their length. Without `to` only that. */
+static size_t move_texts(found_link *link, uint8_t *to)
+{
+    size_t length = move_text(&link->path, to);
+    for (int part = 0; part < PARTS; part++)
+        length += move_text(&link->parent[part], to ? to + length : NULL);
+    for (int part = 0; link->has_ancestor && part < PARTS; part++)
+        length += move_text(&link->ancestor[part], to ? to + length : NULL);
+    return length;
+}
+
+/* Copy what the links point into, so that the next manifest can be read into the same buffer. */
+static int keep_texts(manifest *m)
+{
+    size_t length = 0;
+    for (size_t at = 0; at < m->wanted.many; at++)
+        length += move_texts(&m->wanted.all[at], NULL);
+    uint8_t *next = m->texts = malloc(length + 1);
+    for (size_t at = 0; next && at < m->wanted.many; at++)
+        next += move_texts(&m->wanted.all[at], next);
+    return next != NULL;
+}
+
 static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
 {
     uint8_t *buffer = NULL;
@@ -339,15 +373,9 @@ static void work_on(manifest *all, Py_ssize_t many, const links_wanted *wanted)
     for (manifest *m = all; m < all + many; m++) {
         if (wanted)
             m->wanted = *wanted;
-        /* What is kept is to be small. */
-        if (!(wanted ? read_one(m, &held, &buffer, &room, MOST_LINKS, 0) : read_one(m, &held, &buffer, &room, MOST, 4096)))
-            continue;
-        m->is_known = add_up(buffer, (size_t)m->status.st_size, &m->total, wanted ? &m->wanted : NULL);
-        if (m->is_known && m->wanted.many) {
-            m->data = buffer; /* kept: the links point into it */
-            buffer = NULL;
-            room = 0;
-        }
+        if (read_one(m, &held, &buffer, &room, wanted ? MOST_LINKS : MOST))
+            m->is_known = add_up(buffer, (size_t)m->status.st_size, &m->total, wanted ? &m->wanted : NULL) &&
+                          (!m->wanted.many || keep_texts(m));
     }
     free(buffer);
     let_go(&held);
@@ -363,45 +391,114 @@ static void look_at(manifest *all, Py_ssize_t many)
     let_go(&held);
 }
 
+static long long nanoseconds(const struct timespec *time)
+{
+    return (long long)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+/* A tuple of these, which it takes over; NULL if any of them is, or none can be made. */
+static PyObject *tuple_of(Py_ssize_t many, PyObject **parts)
+{
+    PyObject *tuple = PyTuple_New(many);
+    for (Py_ssize_t at = 0; at < many; at++) /* not by a format, which takes twice as long */
+        if (!tuple || !parts[at]) {
+            Py_CLEAR(tuple);
+            Py_XDECREF(parts[at]);
+        } else if (PyTuple_SetItem(tuple, at, parts[at]) < 0)
+            Py_CLEAR(tuple);
+    return tuple;
+}
+
 static PyObject *stamp_of(const struct stat *s)
 {
-    return Py_BuildValue("(KLLL)", (unsigned long long)s->st_ino, (long long)s->st_size,
-                         (long long)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec,
-                         (long long)s->st_ctim.tv_sec * 1000000000 + s->st_ctim.tv_nsec);
+    return tuple_of(4, (PyObject *[]){PyLong_FromUnsignedLongLong(s->st_ino), PyLong_FromLongLong(s->st_size),
+                                      PyLong_FromLongLong(nanoseconds(&s->st_mtim)),
+                                      PyLong_FromLongLong(nanoseconds(&s->st_ctim))});
 }
 
-#define TEXT(t) (const char *)(t).start, (Py_ssize_t)(t).length
-#define TEXTS(p) TEXT((p)[0]), TEXT((p)[1]), TEXT((p)[2]), TEXT((p)[3])
-
-static PyObject *link_of(const found_link *link)
+static PyObject *string_of(const text *t)
 {
-    if (link->has_ancestor)
-        return Py_BuildValue("(s#L(s#s#s#s#(s#s#s#s#)))", TEXT(link->path), (long long)link->size,
-                             TEXTS(link->parent), TEXTS(link->ancestor));
-    return Py_BuildValue("(s#L(s#s#s#s#O))", TEXT(link->path), (long long)link->size, TEXTS(link->parent), Py_None);
+    return PyUnicode_FromStringAndSize((const char *)t->start, (Py_ssize_t)t->length);
 }
 
-static PyObject *links_of(const links_wanted *wanted)
+static PyObject *target_of(const found_link *link)
+{
+    PyObject *parts[PARTS + 1], *ancestor[PARTS];
+    for (int at = 0; at < PARTS; at++)
+        parts[at] = string_of(&link->parent[at]);
+    for (int at = 0; link->has_ancestor && at < PARTS; at++)
+        ancestor[at] = string_of(&link->ancestor[at]);
+    parts[PARTS] = link->has_ancestor ? tuple_of(PARTS, ancestor) : Py_NewRef(Py_None);
+    return tuple_of(PARTS + 1, parts);
+}
+
+static int are_same(const text *left, const text *right)
+{
+    for (int part = 0; part < PARTS; part++)
+        if (left[part].length != right[part].length || memcmp(left[part].start, right[part].start, left[part].length))
+            return 0;
+    return 1;
+}
+
+/* The last targets that were made: links of many versions go to few files. */
+typedef struct {
+    const found_link *links[RECENT];
+    PyObject *targets[RECENT];
+    size_t next;
+} recent;
+
+static PyObject *recent_target_of(const found_link *link, recent *known)
+{
+    for (size_t at = 0; at < RECENT && known->targets[at]; at++)
+        if (known->links[at]->has_ancestor == link->has_ancestor && are_same(known->links[at]->parent, link->parent) &&
+            (!link->has_ancestor || are_same(known->links[at]->ancestor, link->ancestor)))
+            return Py_NewRef(known->targets[at]);
+    PyObject *made = target_of(link);
+    if (made) {
+        size_t at = known->next++ % RECENT;
+        Py_XDECREF(known->targets[at]);
+        known->targets[at] = Py_NewRef(made);
+        known->links[at] = link;
+    }
+    return made;
+}
+
+static PyObject *links_of(const links_wanted *wanted, recent *known)
 {
     PyObject *found = PyList_New((Py_ssize_t)wanted->many);
     for (size_t at = 0; found && at < wanted->many; at++) {
-        PyObject *link = link_of(&wanted->all[at]);
-        if (!link || PyList_SetItem(found, (Py_ssize_t)at, link) < 0)
+        const found_link *link = &wanted->all[at];
+        PyObject *item = tuple_of(3, (PyObject *[]){string_of(&link->path), PyLong_FromLongLong(link->size),
+                                                    recent_target_of(link, known)});
+        if (!item || PyList_SetItem(found, (Py_ssize_t)at, item) < 0)
             Py_CLEAR(found);
     }
     return found;
 }
 
-static PyObject *result_of(const manifest *m, int with_links)
+/* `known` is for links, and NULL for sums. */
+static PyObject *result_of(const manifest *m, recent *known)
 {
     if (!m->is_known)
         return Py_NewRef(Py_None);
-    if (with_links)
-        return Py_BuildValue("(NN)", stamp_of(&m->status), links_of(&m->wanted));
-    return Py_BuildValue("(NL)", stamp_of(&m->status), (long long)m->total);
+    PyObject *what = known ? links_of(&m->wanted, known) : PyLong_FromLongLong(m->total);
+    return tuple_of(2, (PyObject *[]){stamp_of(&m->status), what});
 }
 
-/* Take the paths; NULL with an exception set if any is none. */
+/* What a path is for the kernel; `*keeper` keeps it alive. NULL with an exception. */
+static const char *name_of(PyObject *path, PyObject **keeper)
+{
+    Py_ssize_t size;
+    const char *name = PyUnicode_Check(path) ? PyUnicode_AsUTF8AndSize(path, &size) : NULL;
+    if (name && size == PyUnicode_GetLength(path) && strlen(name) == (size_t)size) { /* ASCII: the same in any encoding */
+        *keeper = Py_NewRef(path);
+        return name;
+    }
+    PyErr_Clear();
+    return PyUnicode_FSConverter(path, keeper) ? PyBytes_AsString(*keeper) : NULL;
+}
+
+/* Take the paths; with an exception set if any is none. */
 static manifest *manifests_at(PyObject *paths, Py_ssize_t *many)
 {
     *many = PySequence_Size(paths);
@@ -410,8 +507,7 @@ static manifest *manifests_at(PyObject *paths, Py_ssize_t *many)
         PyErr_NoMemory();
     for (Py_ssize_t at = 0; all && at < *many && !PyErr_Occurred(); at++) {
         PyObject *path = PySequence_GetItem(paths, at);
-        if (path && PyUnicode_FSConverter(path, &all[at].path))
-            all[at].name = PyBytes_AsString(all[at].path);
+        all[at].name = path ? name_of(path, &all[at].path) : NULL;
         Py_XDECREF(path);
     }
     return all;
@@ -419,15 +515,18 @@ static manifest *manifests_at(PyObject *paths, Py_ssize_t *many)
 
 static PyObject *results(manifest *all, Py_ssize_t many, int with_links)
 {
+    recent known = {.next = 0};
     PyObject *found = PyErr_Occurred() ? NULL : PyList_New(many);
     for (Py_ssize_t at = 0; found && at < many; at++) {
-        PyObject *result = result_of(all + at, with_links);
+        PyObject *result = result_of(all + at, with_links ? &known : NULL);
         if (!result || PyList_SetItem(found, at, result) < 0)
             Py_CLEAR(found);
     }
+    for (size_t at = 0; at < RECENT; at++)
+        Py_XDECREF(known.targets[at]);
     for (Py_ssize_t at = 0; all && at < many; at++) {
         Py_XDECREF(all[at].path);
-        free(all[at].data);
+        free(all[at].texts);
         free(all[at].wanted.all);
     }
     free(all);
@@ -503,7 +602,70 @@ static PyObject *stamps(PyObject *self, PyObject *paths)
     return found;
 }
 
+/* Compare what is there now with a stamp for each; 0 at the first that is another. */
+static int are_unchanged(const manifest *all, Py_ssize_t many, const long long (*known)[4])
+{
+    asset held = {0};
+    Py_ssize_t at = 0;
+    for (; at < many; at++) {
+        struct stat now;
+        const char *name = name_in(&held, all[at].name);
+        if (fstatat(held.fd, name, &now, 0) || (long long)now.st_ino != known[at][0] || now.st_size != known[at][1] ||
+            nanoseconds(&now.st_mtim) != known[at][2] || nanoseconds(&now.st_ctim) != known[at][3])
+            break;
+    }
+    let_go(&held);
+    return at == many;
+}
+
+/* Take the stamps of a list; NULL with an exception set if any is none. */
+static long long (*stamps_of(PyObject *list, Py_ssize_t many))[4]
+{
+    long long(*known)[4] = PyMem_Calloc((size_t)many + 1, sizeof *known);
+    if (!known)
+        PyErr_NoMemory();
+    else if (PyList_Size(list) != many)
+        PyErr_SetString(PyExc_ValueError, "as many stamps as paths are needed");
+    for (Py_ssize_t at = 0; known && at < many && !PyErr_Occurred(); at++) {
+        PyObject *stamp = PyList_GetItem(list, at);
+        for (int part = 0; stamp && part < 4 && !PyErr_Occurred(); part++) {
+            PyObject *value = PyTuple_GetItem(stamp, part);
+            if (value) /* an inode may have all 64 bits */
+                known[at][part] = part ? PyLong_AsLongLong(value) : (long long)PyLong_AsUnsignedLongLong(value);
+        }
+    }
+    if (PyErr_Occurred()) {
+        PyMem_Free(known);
+        known = NULL;
+    }
+    return known;
+}
+
+/* unchanged(paths, stamps): whether each path still has its stamp; both are lists. */
+static PyObject *unchanged(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *paths, *list;
+    Py_ssize_t many;
+    int same = 0;
+    if (!PyArg_ParseTuple(args, "OO!", &paths, &PyList_Type, &list))
+        return NULL;
+    manifest *all = manifests_at(paths, &many);
+    long long(*known)[4] = PyErr_Occurred() ? NULL : stamps_of(list, many);
+    if (known) {
+        Py_BEGIN_ALLOW_THREADS
+        same = are_unchanged(all, many, known);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(known);
+    for (Py_ssize_t at = 0; all && at < many; at++)
+        Py_XDECREF(all[at].path);
+    free(all);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(same);
+}
+
 static PyMethodDef METHODS[] = {
+    {"unchanged", unchanged, METH_VARARGS, NULL},
     {"count", count, METH_O, NULL},
     {"links", links, METH_VARARGS, NULL},
     {"stamps", stamps, METH_O, NULL},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents
-from gobblerd.registry.manifests import ManifestStamp, Versions, read_stamped
+from gobblerd.registry.manifests import Found, ManifestStamp, Versions, read_stamped
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.sums import stamps_at, sums_at
 
@@ -79,37 +79,36 @@ class UsageCount:
         return sum([size for _, size in known.values()])
 
     def _counted_first(self) -> _Known:
-        found: list[tuple[Address, str]] = []
+        found: list[Found] = []
         sums = sums_at(self._paths(found))
-        return {
-            path: counted or self._read(version, path)
-            for (version, path), counted in zip(found, sums, strict=True)
-        }
+        return {each[-1]: counted or self._read(each) for each, counted in zip(found, sums, strict=True)}
 
     def _counted_again(self, before: _Known) -> _Known:
-        found: list[tuple[Address, str]] = []
+        found: list[Found] = []
         stamps = stamps_at(self._paths(found))
         known: dict[str, tuple[ManifestStamp | None, int]] = {}
-        unknown: dict[str, Address] = {}
-        for (version, path), stamp in zip(found, stamps, strict=True):
+        unknown: dict[str, Found] = {}
+        for each, stamp in zip(found, stamps, strict=True):
+            path = each[-1]
             seen = before.get(path)
             if seen is not None and stamp is not None and seen[0] == stamp:
                 known[path] = seen
             else:
-                unknown[path] = version
+                unknown[path] = each
         for path, counted in zip(unknown, sums_at(unknown), strict=True):
-            known[path] = counted or self._read(unknown[path], path)
+            known[path] = counted or self._read(unknown[path])
         return known
 
-    def _paths(self, found: list[tuple[Address, str]]) -> Iterator[str]:
+    def _paths(self, found: list[Found]) -> Iterator[str]:
         """Yield the paths of all manifests as they are found; `found` gets them with their versions."""
         for each in self._versions.below([self._project]):
             found.append(each)
-            yield each[1]
+            yield each[-1]
 
-    def _read(self, version: Address, path: str) -> tuple[ManifestStamp | None, int]:
+    def _read(self, found: Found) -> tuple[ManifestStamp | None, int]:
+        *names, path = found
         try:
             stamp, data = read_stamped(path)
             return stamp, documents.read_stored_bytes(data)
         except (OSError, documents.Unreadable):
-            return None, self._metadata.stored_bytes(version)  # says what is wrong
+            return None, self._metadata.stored_bytes(Address(*names))  # says what is wrong

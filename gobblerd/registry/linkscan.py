@@ -14,9 +14,9 @@ from gobblerd.domain.links import Doomed, is_proper
 from gobblerd.domain.manifest import FileAddress, Link
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
-from gobblerd.registry.manifests import ManifestStamp, Versions, read_stamped
+from gobblerd.registry.manifests import Found, ManifestStamp, Versions, read_stamped
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.sums import Links, Target, links_at, stamps_at
+from gobblerd.registry.sums import Links, Target, are_unchanged, links_at, stamps_at
 
 
 class LinkEntry(msgspec.Struct, frozen=True, gc=False):
@@ -34,10 +34,15 @@ _NONE: _Entries = {}
 class _Seen(msgspec.Struct, gc=False):
     """One version: its manifest's stamp, and its entries whose links lose something."""
 
-    version: Address
+    found: Found
     stamp: ManifestStamp | None
     entries: _Entries = msgspec.field(default_factory=lambda: _NONE)
     flaw: str = ""  # why the manifest cannot be read
+
+    @property
+    def version(self) -> Address:
+        """Its address."""
+        return Address(*self.found[:3])
 
 
 class LinkScan:
@@ -56,55 +61,67 @@ class LinkScan:
     def refresh(self) -> bool:
         """Look at every version; tell whether any manifest came, went or changed since the last look."""
         before = self._seen
+        if before and self._is_unchanged():
+            return False
         self._seen = self._looked_again(before) if before else self._looked_first()
         if self._seen.keys() != before.keys():
             return True
         return any(seen is not before[path] for path, seen in self._seen.items())
 
+    def _is_unchanged(self) -> bool:
+        """Tell whether the same versions are there, each with the manifest that was read."""
+        paths = [found[-1] for found in self._found()]
+        if len(paths) != len(self._seen):
+            return False
+        seen = map(self._seen.get, paths)
+        stamps = [each.stamp for each in seen if each is not None and each.stamp is not None]
+        return len(stamps) == len(paths) and are_unchanged(paths, stamps)
+
     def _looked_first(self) -> dict[str, _Seen]:
-        living: list[tuple[Address, str]] = []
-        doomed: list[tuple[Address, str]] = []  # change no more, but may be passed by chains
+        living: list[Found] = []
+        doomed: list[Found] = []  # change no more, but may be passed by chains
 
         def paths() -> Iterator[str]:
             projects = self._doomed.projects
             for each in self._found():
-                if each[0].project in projects and each[0] in self._doomed:
+                if each[0] in projects and Address(*each[:3]) in self._doomed:
                     doomed.append(each)
                 else:
                     living.append(each)
-                    yield each[1]
+                    yield each[-1]
 
         links = links_at(paths(), self._doomed.projects)
         looked = self._looked
-        seen = {path: looked(version, path, at) for (version, path), at in zip(living, links, strict=True)}
-        stamps = stamps_at([path for _, path in doomed])
-        seen.update({path: _Seen(version, at) for (version, path), at in zip(doomed, stamps, strict=True)})
+        seen = {each[-1]: looked(each, at) for each, at in zip(living, links, strict=True)}
+        stamps = stamps_at([each[-1] for each in doomed])
+        seen.update({each[-1]: _Seen(each, at) for each, at in zip(doomed, stamps, strict=True)})
         return seen
 
     def _looked_again(self, before: Mapping[str, _Seen]) -> dict[str, _Seen]:
-        found: list[tuple[Address, str]] = []
+        found: list[Found] = []
         known: list[str] = []
 
         def paths() -> Iterator[str]:
             for each in self._found():
                 found.append(each)
-                if each[1] in before or each[0] in self._doomed:
-                    known.append(each[1])
-                    yield each[1]
+                if each[-1] in before or Address(*each[:3]) in self._doomed:
+                    known.append(each[-1])
+                    yield each[-1]
 
         stamps = dict(zip(known, stamps_at(paths()), strict=True))
         seen: dict[str, _Seen] = {}
-        changed: dict[str, Address] = {}
-        for version, path in found:
+        changed: dict[str, Found] = {}
+        for each in found:
+            path = each[-1]
             old, stamp = before.get(path), stamps.get(path)
             if old is not None and stamp is not None and old.stamp == stamp:
                 seen[path] = old
-            elif version in self._doomed:
-                seen[path] = _same(old, _Seen(version, stamp))
+            elif Address(*each[:3]) in self._doomed:
+                seen[path] = _same(old, _Seen(each, stamp))
             else:
-                changed[path] = version
+                changed[path] = each
         for path, links in zip(changed, links_at(changed, self._doomed.projects), strict=True):
-            seen[path] = _same(before.get(path), self._looked(changed[path], path, links))
+            seen[path] = _same(before.get(path), self._looked(changed[path], links))
         return seen
 
     def stamp(self, version: Address) -> ManifestStamp | None:
@@ -116,12 +133,12 @@ class LinkScan:
         """Return the absolute path of a version's manifest."""
         return f"{self._metadata.root}/{version.project}/{version.asset}/{version.version}/{layout.MANIFEST}"
 
-    def affected(self) -> Iterator[tuple[Address, str, Link, int]]:
+    def affected(self) -> Iterator[tuple[Found, str, Link, int]]:
         """Yield the links that lose their parent or ancestor: living version, path in it, link, size."""
         for seen in self._seen.values():
             for path, entry in seen.entries.items():
                 if entry.link is not None:
-                    yield seen.version, path, entry.link, entry.size or 0
+                    yield seen.found, path, entry.link, entry.size or 0
 
     def require_readable(self) -> None:
         """Raise Fault for a manifest that cannot be read: nobody knows where its links go."""
@@ -155,31 +172,36 @@ class LinkScan:
 
     # -- looking ---------------------------------------------------------------------------------------
 
-    def _found(self) -> Iterator[tuple[Address, str]]:
+    def _found(self) -> Iterator[Found]:
         return self._versions.below(self._versions.projects())
 
-    def _looked(self, version: Address, path: str, links: Links | None) -> _Seen:
+    def _looked(self, version: Found, links: Links | None) -> _Seen:
         """Return what the extension found in a manifest, or what the parser finds."""
         if links is None:
-            return self._read(version, path)
+            return self._read(version)
         stamp, found = links
         if not found:
             return _Seen(version, stamp)
-        losing = ((name, size, self._link(target)) for name, size, target in found)
-        return _Seen(version, stamp, {name: LinkEntry(size, link) for name, size, link in losing if link})
+        entries: dict[str, LinkEntry] = {}
+        for name, size, target in found:
+            link = self._link(target)
+            if link is not None:
+                entries[name] = LinkEntry(size, link)
+        return _Seen(version, stamp, entries)
 
     def _link(self, target: Target) -> Link | None:
         """Return the link to these places if it loses something; one object for all that are equal."""
         known = self._losing_links
-        if target not in known:
-            project, asset, version, path, ancestor = target
-            link = Link(project, asset, version, path, FileAddress(*ancestor) if ancestor else None)
-            known[target] = link if self._doomed.takes(link) else None
+        if target in known:
+            return known[target]
+        project, asset, version, path, ancestor = target
+        link = Link(project, asset, version, path, FileAddress(*ancestor) if ancestor else None)
+        known[target] = link if self._doomed.takes(link) else None
         return known[target]
 
-    def _read(self, version: Address, path: str) -> _Seen:
+    def _read(self, version: Found) -> _Seen:
         try:
-            stamp, data = read_stamped(path)
+            stamp, data = read_stamped(version[-1])
         except FileNotFoundError:
             return _Seen(version, None, flaw="it is missing")
         except OSError as error:

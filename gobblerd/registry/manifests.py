@@ -15,7 +15,8 @@ from gobblerd.storage.files import read_all
 ManifestStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a damaged registry may hold a FIFO there
 
-_Versions = list[tuple[Address, str]]
+# Project, asset and version, and the manifest's absolute path: an `Address` of each takes ten times as long.
+Found = tuple[str, str, str, str]
 
 
 class Versions:
@@ -27,25 +28,25 @@ class Versions:
     def __init__(self, root: str, *, tolerant: bool = False) -> None:
         self._root = root
         self._tolerant = tolerant
-        self._assets: dict[str, tuple[list[str], _Versions]] = {}  # by path: what it lists, what that means
+        self._assets: dict[str, tuple[list[str], list[Found]]] = {}  # by path: what it lists, what that means
 
     def projects(self) -> list[Address]:
         """List the projects, by name."""
         return list(map(Address, self._names(self._root)))
 
-    def below(self, projects: Iterable[Address]) -> Iterator[tuple[Address, str]]:
-        """Yield each version of some projects, and the absolute path of its manifest, there or not."""
+    def below(self, projects: Iterable[Address]) -> Iterator[Found]:
+        """Yield each version of some projects; whether its manifest is there is the caller's business."""
         for project in projects:
             for asset in self._names(f"{self._root}/{project.project}"):
                 yield from self._below(project.project, asset)
 
-    def _below(self, project: str, asset: str) -> _Versions:
+    def _below(self, project: str, asset: str) -> list[Found]:
         top = f"{self._root}/{project}/{asset}"
         names = self._names(top)
         known = self._assets.get(top)
         if known is not None and known[0] == names:
             return known[1]
-        found = [(Address(project, asset, name), f"{top}/{name}/{layout.MANIFEST}") for name in names]
+        found = [(project, asset, name, f"{top}/{name}/{layout.MANIFEST}") for name in names]
         self._assets[top] = names, found
         return found
 

@@ -24,7 +24,7 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import copy_file
 from gobblerd.registry.linkscan import LinkScan
-from gobblerd.registry.manifests import ManifestStamp, stamp_at
+from gobblerd.registry.manifests import Found, ManifestStamp, stamp_at
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.source import Reader, opened_for
@@ -50,12 +50,17 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """
 
     path: str  # of the link, in the registry
-    version: Address
+    found: Found  # the version
     name: str  # of the link, in its version
     old: Link
     new: Link | None
     source: FileAddress  # the one that goes: the parent, or else the ancestor
     size: int
+
+    @property
+    def version(self) -> Address:
+        """The link's version."""
+        return Address(*self.found[:3])
 
     @property
     def file(self) -> FileAddress:
@@ -111,7 +116,7 @@ class Reroute:
             for key, link in links.items()
         }
         changes = [
-            Change(f"{at.project}/{at.asset}/{at.version}/{name}", at, name, link, *replaced[id(link)], size)
+            Change(f"{at[0]}/{at[1]}/{at[2]}/{name}", at, name, link, *replaced[id(link)], size)
             for at, name, link, size in affected
         ]
         return sorted(changes, key=attrgetter("path"))

@@ -13,8 +13,7 @@ from typing import Any
 
 from gobblerd.registry.manifests import ManifestStamp, stamp_at
 
-_BATCH = 256
-_THREADS = 2  # with the page cache warm, more have nothing to wait for
+_BATCH = 128
 
 Sum = tuple[ManifestStamp, int]  # the file's stamp and the bytes of its entries that are no links
 # Project, asset, version and path of a link's parent, and the same of its ancestor.
@@ -27,7 +26,7 @@ def _loaded() -> ModuleType | None:
         from gobblerd.registry import _sums  # noqa: PLC0415 - optional, so not at the top
     except ImportError:
         return None
-    return _sums
+    return _sums if hasattr(_sums, "unchanged") else None  # not built from sources of before
 
 
 SUMS = _loaded()
@@ -70,13 +69,30 @@ def _stamps(extension: ModuleType, paths: Sequence[str]) -> list[ManifestStamp |
     return [stamp or stamp_at(path) for path, stamp in zip(paths, found, strict=True)]
 
 
+def are_unchanged(paths: list[str], stamps: list[ManifestStamp]) -> bool:
+    """Tell whether each of these files still has its stamp; OSError perhaps, if one has not."""
+    if SUMS is None:
+        return all(stamp_at(path) == stamp for path, stamp in zip(paths, stamps, strict=True))
+    if len(paths) < _BATCH:
+        return bool(SUMS.unchanged(paths, stamps))
+    half = len(paths) // 2
+    with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
+        others = pool.submit(SUMS.unchanged, paths[half:], stamps[half:])
+        return bool(SUMS.unchanged(paths[:half], stamps[:half]) and others.result())
+
+
 def _in_batches(work: Callable[[Sequence[str]], list[Any]], paths: Iterable[str]) -> list[Any]:
+    """Work off the paths in one more thread while they are being found, then in this one, too.
+
+    With the page cache warm, more threads have nothing to wait for, and would only hand the interpreter on.
+    """
     rest = iter(paths)
     first = list(itertools.islice(rest, _BATCH))
     if len(first) < _BATCH:
         return work(first)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sums") as pool:
-        batches = [pool.submit(work, first)]
+    with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
+        batches = [(first, pool.submit(work, first))]
         while batch := list(itertools.islice(rest, _BATCH)):
-            batches.append(pool.submit(work, batch))
-        return list(itertools.chain.from_iterable(batch.result() for batch in batches))
+            batches.append((batch, pool.submit(work, batch)))
+        done = [work(batch) if other.cancel() else other.result() for batch, other in reversed(batches)]
+    return list(itertools.chain.from_iterable(reversed(done)))

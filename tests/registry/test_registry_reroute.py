@@ -131,7 +131,7 @@ def test_names_that_are_written_with_escapes(tmp_path: os.PathLike[str]) -> None
             write_json(path, read_json(path), ascii_only=ascii_only)
             scan = LinkScan(metadata, Doomed([Address(name)]))
             scan.refresh()
-            assert [f"{version}/{name}" for version, name, _, _ in scan.affected()] == [f"{place}/f"]
+            assert ["/".join((*found[:3], name)) for found, name, _, _ in scan.affected()] == [f"{place}/f"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 40, b'{"f": {"size": 3', b"[]"])

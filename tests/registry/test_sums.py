@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gobblerd.domain.manifest import Entry, FileAddress, Link
 from gobblerd.registry import documents, sums
 from gobblerd.registry.manifests import read_stamped, stamp_at
-from gobblerd.registry.sums import links_at, stamps_at, sums_at
+from gobblerd.registry.sums import are_unchanged, links_at, stamps_at, sums_at
 
 needs_extension = pytest.mark.skipif(sums.SUMS is None, reason="no C extension here (NOT TESTED on this run)")
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -164,6 +164,57 @@ def test_links_of_many_manifests_come_in_their_order(tmp_path: Path) -> None:
     for number, each in enumerate(found):
         assert each is not None
         assert each[1] == [(f"f{k:02}", number, ("p", "a", "1", str(k), None)) for k in range(number % 40)]
+
+
+@needs_extension
+def test_links_to_many_targets_are_told_apart(tmp_path: Path) -> None:
+    """Those that were made a moment ago are made once; what differs in anything is another."""
+    ancestors = (None, FileAddress("p", "a", "1", "x"), FileAddress("p", "a", "1", "y"))
+    targets = [Link("p", "a", "1", f"{number % 37}", ancestors[number % 3]) for number in range(111)]
+    manifest = {f"f{number:03}": Entry(number, "", targets[number % 111]) for number in range(300)}
+    data = documents.manifest_bytes(manifest)
+    assert links_of(tmp_path / "m", data, "p") == parsed_links(data, "p")
+    (found,) = links_at([str(tmp_path / "m")], ["p"])
+    assert found is not None
+    assert len({target for _, _, target in found[1]}) == 111
+    alike = documents.manifest_bytes({f"f{n}": Entry(n, "", targets[n % 2]) for n in range(9)})
+    (tmp_path / "m").write_bytes(alike)
+    (found,) = links_at([str(tmp_path / "m")], ["p"])
+    assert found is not None
+    assert len({id(target) for _, _, target in found[1]}) == 2
+
+
+@pytest.mark.parametrize("with_extension", [True, False])
+@pytest.mark.parametrize("many", [1, 100, 301])
+def test_one_change_among_many_files_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, *, with_extension: bool
+) -> None:
+    """Whichever it is, and whatever of it changed."""
+    if not with_extension:
+        monkeypatch.setattr(sums, "SUMS", None)
+    paths = [
+        f"{tmp_path}/d{number % 3}/m" if number < 3 else f"{tmp_path}/m{number}" for number in range(many)
+    ]
+    for path in paths:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(path).write_bytes(b"{}")
+    stamps = [stamp for stamp in stamps_at(paths) if stamp is not None]
+    assert are_unchanged([], [])
+    assert are_unchanged(paths, stamps)
+    for at in {0, many // 2, many - 1}:
+        for part in range(4):
+            other = tuple(value + (place == part) for place, value in enumerate(stamps[at]))
+            assert not are_unchanged(paths, [*stamps[:at], other, *stamps[at + 1 :]])  # type: ignore[list-item]
+    os.unlink(paths[-1])
+    assert not are_unchanged(paths, stamps)
+
+
+@needs_extension
+def test_stamps_that_are_none_are_refused(tmp_path: Path) -> None:
+    for stamps in ([], [(1, 2, 3)], [("1", 2, 3, 4)], [(2**64, 2, 3, 4)]):
+        with pytest.raises((ValueError, TypeError, IndexError, OverflowError)):
+            are_unchanged([str(tmp_path)], stamps)  # type: ignore[arg-type]
+    assert not are_unchanged([str(tmp_path)], [(2**64 - 1, 2, 3, 4)])
 
 
 @pytest.mark.parametrize("with_extension", [True, False])
