@@ -10,7 +10,7 @@ some of its files, when the versions that they were found to equal are gone by t
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,12 +21,12 @@ from gobblerd.domain.manifest import Entry, FileAddress, link_to, links_by_direc
 from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import Digest
+from gobblerd.registry.linking import Linking
 from gobblerd.registry.neighbours import Candidates, Neighbours
 from gobblerd.registry.settling import Settling
 from gobblerd.registry.source import Reader, SourceFile, Stamp, Survey
 from gobblerd.registry.symlinks import LocalTarget, Surroundings, WhitelistedTarget, link_text
-from gobblerd.storage.batches import make_links
-from gobblerd.storage.files import READ_DIRECTORY, Durability, opened, write_file
+from gobblerd.storage.files import Durability, write_file
 from gobblerd.storage.sync import TreeSync
 
 SYMLINK_MAX_BYTES = 4095  # what Linux keeps of a symbolic link's text
@@ -121,10 +121,7 @@ class Ingest:
         staged = Staged(path)
         self._files.make_directories(path)
         staged.manifest.update(dict.fromkeys(self._survey.empty, Entry()))
-        self._take(self._survey.files, staged, candidates)
-        self._settle(staged)
-        self._write_symlinks(staged, sorted(staged.duplicates))
-        self._write_metadata(staged)
+        self._fill(self._survey.files, staged, candidates)
         sync.sync(self._survey.count())
         return staged
 
@@ -141,14 +138,22 @@ class Ingest:
             del staged.manifest[path]
         staged.duplicates -= lost
         self._elsewhere = self._settled_elsewhere()
-        files = [file for file in self._survey.files if file.path in lost]
-        self._take(files, staged, Candidates("", None, self._neighbours))
-        self._settle(staged)
         self._remove_metadata(staged)
-        self._write_metadata(staged)
+        files = [file for file in self._survey.files if file.path in lost]
+        self._fill(files, staged, Candidates("", None, self._neighbours))
         sync.sync(self._survey.count())
 
-    def _take(self, files: Collection[SourceFile], staged: Staged, candidates: Candidates) -> None:
+    def _fill(self, files: Collection[SourceFile], staged: Staged, candidates: Candidates) -> None:
+        """Put files, all symbolic links and the metadata into a tree that has none of them."""
+        with Linking(staged.path) as linking:
+            linking.add(self._texts(self._elsewhere))
+            self._take(files, staged, candidates, linking)
+            self._settle(staged, linking)
+            self._write_metadata(staged)
+
+    def _take(
+        self, files: Collection[SourceFile], staged: Staged, candidates: Candidates, linking: Linking
+    ) -> None:
         for taken in self._files.take(files, staged.path, candidates):
             path, digest, duplicate = taken.path, taken.digest, taken.duplicate
             link = None
@@ -158,7 +163,9 @@ class Ingest:
             else:
                 link = link_to(duplicate, self._neighbours.manifest(duplicate.place)[duplicate.path])
                 staged.duplicates.add(path)
-            staged.manifest[path] = Entry(digest.size, digest.md5sum, link)
+            staged.manifest[path] = entry = Entry(digest.size, digest.md5sum, link)
+            if link is not None:
+                linking.add([(path, self._text(path, entry))])
 
     # -- links -----------------------------------------------------------------------------------------
 
@@ -189,20 +196,15 @@ class Ingest:
         manifest = dict.fromkeys([*(file.path for file in self._survey.files), *self._elsewhere], some)
         self._settling.settle(self._targets, manifest)
 
-    def _settle(self, staged: Staged) -> None:
-        """Add the entries of all symbolic links, and make them."""
+    def _settle(self, staged: Staged, linking: Linking) -> None:
+        """Add the entries of all symbolic links, and have the others made too."""
         staged.manifest.update(self._elsewhere)
         self._settling.settle(self._targets, staged.manifest)
-        self._write_symlinks(staged, self._targets)
+        local = [path for path in self._targets if path not in self._elsewhere]
+        linking.add(self._texts({path: staged.manifest[path] for path in local}))
 
-    def _write_symlinks(self, staged: Staged, paths: Iterable[str]) -> None:
-        texts: dict[str, list[tuple[str, str]]] = {}  # by directory, with their names
-        for path in paths:
-            directory, _, name = path.rpartition("/")
-            texts.setdefault(directory, []).append((name, self._text(path, staged.manifest[path])))
-        for directory, links in texts.items():
-            with opened(layout.join(staged.path, directory), READ_DIRECTORY) as fd:
-                make_links(fd, links)
+    def _texts(self, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+        return ((path, self._text(path, entry)) for path, entry in entries.items())
 
     def _text(self, path: str, entry: Entry) -> str:
         """Return what the symbolic link on disk is to say."""
