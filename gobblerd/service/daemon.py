@@ -161,7 +161,12 @@ class Daemon:
             stir=self._house.stir,
         )
         self._dispatcher = Dispatcher(
-            self._registry, self._staging, self._spool, actions, lambda: self._rules, self._metrics.taken
+            self._registry,
+            self._staging,
+            self._spool.claims,
+            actions,
+            lambda: self._rules,
+            self._metrics.taken,
         )
         self._workers = Workers(
             self._spool, self._dispatcher, turn, short=config.short_workers, long=config.long_workers
@@ -225,7 +230,7 @@ class Daemon:
             discarded = self._registry.clean_up()
             left = self._mend()
             log.info("recovered", discarded=discarded, unfinished=left)
-            self._registry.close_in_batches(self._spool.sync_responses)
+            self._registry.close_in_batches(self._spool.claims.sync_responses)
             self._spool.start()
             self._workers.start()
             self._watcher.start()
@@ -248,7 +253,7 @@ class Daemon:
         )
 
     def _mend(self) -> int:
-        return self._registry.recovery.mend(self._spool.deliver, self._consume)
+        return self._registry.recovery.mend(self._spool.claims.deliver, self._consume)
 
     def _consume(self, record: Record) -> None:
         if record.consume is not None:

@@ -23,8 +23,8 @@ from gobblerd.domain.times import format_time
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin, UnfinishedError
 from gobblerd.service.codes import STATUS
+from gobblerd.staging.claims import Claims
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +47,14 @@ class Dispatcher:
         self,
         registry: Registry,
         staging: Staging,
-        spool: Spool,
+        claims: Claims,
         actions: Mapping[str, type[Action]],
         rules: Callable[[], Rules],
         taken: Callable[[int, int], None] = unobserved,
     ) -> None:
         self._registry = registry
         self._staging = staging
-        self._spool = spool
+        self._claims = claims
         self._actions = actions
         self._rules = rules
         self._taken = taken
@@ -69,30 +69,24 @@ class Dispatcher:
         """Tell whether it is cheaper to answer several requests together."""
         return self._registry.syncs_together
 
-    def run(self, claim: Claim) -> None:
-        """Perform a claim, and see to it that it is answered exactly once."""
-        performed = self.perform(claim)
-        if performed is not None:
-            self.answer([performed])
-
     def perform(self, claim: Claim) -> "Performed | None":
         """Perform a claim, to be answered soon by `answer`; None if nobody is to be told anything more."""
         request = _Request(claim, format_time(self._staging.clock.now()))
-        respond, prepare = partial(self._succeeded, request), self._spool.prepare
+        respond, prepare = partial(self._succeeded, request), self._claims.prepare
         origin = Origin(self._staging.id, respond, prepare, together=True)
         began = time.monotonic()
         try:
             outcome = self._perform(request, origin)
             response = origin.response or self._succeeded(request, outcome)
         except Stopped:
-            self._spool.release(claim)
+            self._claims.release(claim)
             return None
         except UnfinishedError as error:
             self._unfinished(request, error)
             return None
         except Exception as error:  # noqa: BLE001  # the edge: nothing may go unanswered
             response = self._answer_to(error, request, origin)
-        self._spool.performed(claim)
+        self._claims.performed(claim)
         return Performed(request, origin, response, time.monotonic() - began)
 
     def answer(self, together: Sequence["Performed"]) -> None:
@@ -111,14 +105,14 @@ class Dispatcher:
         origin, claim = performed.origin, performed.request.claim
         self._log(performed)
         try:
-            done = self._spool.answer(claim, performed.response, recorded=bool(origin.applied))
+            done = self._claims.answer(claim, performed.response, recorded=bool(origin.applied))
             (self._registry.finish if done else self._registry.leave)(origin)
         except Exception:  # the others are to be answered too
             log.exception("a request could not be answered", request=claim.name)
 
     def _unfinished(self, request: "_Request", error: UnfinishedError) -> None:
         log.error("committed, but not finished yet", request=request.claim.name, exc_info=error)
-        self._spool.unfinished(request.claim, self._failed(request, error))
+        self._claims.unfinished(request.claim, self._failed(request, error))
 
     # -- performing ------------------------------------------------------------------------------------
 
@@ -158,7 +152,7 @@ class Dispatcher:
     def _progress(self, claim: Claim, done: int, total: int) -> None:
         if self._stopping:
             raise Stopped
-        self._spool.report_progress(claim.name, done, total)
+        self._claims.report_progress(claim.name, done, total)
 
     # -- answering -------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Workers:
 
     def __init__(self, spool: Spool, dispatcher: Dispatcher, turn: Turn, *, short: int, long: int) -> None:
         self._spool = spool
+        self._claims = spool.claims
         self._turn = turn
         self._batches = Batches(dispatcher, self._stand_by)
         self.line = Line(turn, self._batches, _POSTING, "post")
@@ -81,18 +82,18 @@ class Workers:
 
     def _help(self, name: str, batch: Batch) -> None:
         """Perform what is next, as long as the request of that name waits: who comes before goes before."""
-        while (lane := self._spool.lane_of(name)) is not None:
-            claim = self._spool.take_now(lane, just_seen=name)
+        while (lane := self._claims.lane_of(name)) is not None:
+            claim = self._claims.take_now(lane, just_seen=name)
             if claim is None:
                 break
             if lane is Lane.LONG and claim.name != name:
-                self._spool.wake(lane)  # ours has to wait: whoever is free may have it
+                self._claims.wake(lane)  # ours has to wait: whoever is free may have it
             batch.run(claim)
 
     def _work(self, lane: Lane) -> None:
-        while self._spool.wait(lane):
+        while self._claims.wait(lane):
             with self._turn.taken(), self._batches.opened() as batch:
-                while (claim := self._spool.take_now(lane)) is not None:
+                while (claim := self._claims.take_now(lane)) is not None:
                     batch.run(claim)
                     if not batch.may_grow(self._turn):
                         break

@@ -14,8 +14,8 @@ import structlog
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Identity, Response, action_of
 from gobblerd.staging.index import Answered, is_same
-from gobblerd.staging.intake import Found, Gone, Hint, Look, Refusal, Unsettled
 from gobblerd.staging.ledger import GONE, REPLACED, STOPPING, After, Ledger, Waiter, tell
+from gobblerd.staging.look import Found, Gone, Hint, Look, Refusal, Unsettled
 from gobblerd.staging.queue import Entry, Lane
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.settle import Waiting

@@ -25,7 +25,7 @@ from gobblerd.staging.attempts import Attempts
 from gobblerd.staging.clerk import Clerk
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.index import Answered, Index, is_same
-from gobblerd.staging.intake import Found, Refusal
+from gobblerd.staging.look import Found, Refusal
 from gobblerd.staging.queue import Entry, FairQueue, Lane
 from gobblerd.staging.responses import ResponseFiles, error_response
 from gobblerd.staging.settle import Settling
@@ -100,6 +100,7 @@ class Ledger:
         self.settling = Settling()
         self.index = Index()
         self.recent: deque[Recent] = deque(maxlen=_RECENT_MOST)
+        self.ready = False  # claims may be handed out
         self.draining = False
         self.files = ResponseFiles(staging)
         self.attempts = Attempts(staging.responses_fd)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gobblerd.domain.messages import Identity, Response
-from gobblerd.staging.intake import Found
+from gobblerd.staging.look import Found
 from gobblerd.staging.settings import SpoolLimits
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from gobblerd.domain.messages import Response
-from gobblerd.staging.intake import Hint, Unsettled
+from gobblerd.staging.look import Hint, Unsettled
 
 _PAUSE_FIRST = 0.1
 _PAUSE_MOST = 1.0

@@ -1,4 +1,4 @@
-"""The spool: from a name that somebody mentioned to a claim in a worker's hands, and to its response.
+"""The spool: from a name that somebody mentioned to a claim that can be taken (claims.py).
 
 At most once per identity, round-robin between users, bounded. Names come from watcher, sweep and POST;
 admission decides what becomes of them. Nothing is handed out before the answered identities are loaded
@@ -15,16 +15,12 @@ from collections.abc import Callable
 import structlog
 
 from gobblerd.domain.errors import Wrong
-from gobblerd.domain.messages import Claim, Identity, Response
+from gobblerd.domain.messages import Identity, Response
 from gobblerd.staging.admission import Admission
-from gobblerd.staging.attempts import ATTEMPTS_MAX
+from gobblerd.staging.claims import Claims
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.index import is_same
-from gobblerd.staging.intake import Found, Gone, Hint, Intake, Look, Refusal, Unsettled, check_request_name
+from gobblerd.staging.intake import Intake, check_request_name
 from gobblerd.staging.ledger import (
-    GONE,
-    REPLACED,
-    STOPPING,
     Answering,
     Ledger,
     Waiter,
@@ -33,9 +29,9 @@ from gobblerd.staging.ledger import (
     unobserved,
 )
 from gobblerd.staging.loading import finish_takeover, load, take_over
+from gobblerd.staging.look import Gone, Hint
 from gobblerd.staging.purge import purge
-from gobblerd.staging.queue import Entry, Lane
-from gobblerd.staging.responses import is_later
+from gobblerd.staging.queue import Lane
 from gobblerd.staging.settings import PurgeAges, SpoolLimits
 from gobblerd.staging.settle import Waiting
 from gobblerd.staging.status import Progress, PurgeCounts, SpoolStatus
@@ -49,12 +45,11 @@ _log = structlog.get_logger()
 _LOADING_PAUSE = 1.0  # seconds
 _POSTS_LATELY = 1.0  # seconds since the last POST: more are to be expected
 _POST_FOLLOWS = 0.02  # seconds within which the POST of a dropped file is expected then
-DIED = f"was tried {ATTEMPTS_MAX} times and the daemon died each time"
 ABSENT = "there is no such request file"
 
 
 class Spool:
-    """Request files on their way to a worker, and responses on their way back. Thread-safe."""
+    """Request files on their way to a worker, who takes them from `claims`. Thread-safe."""
 
     def __init__(
         self,
@@ -77,7 +72,7 @@ class Spool:
         self._ledger = Ledger(staging, answered)
         self._lock = self._ledger.lock
         self._admission = Admission(self._ledger, limits, is_long, is_administrator)
-        self._ready = False  # claims may be handed out
+        self.claims = Claims(self._ledger, self._admission, self._intake, self._look_instead)
         self._open = False  # POSTs are looked at
         self._stopped = False
         self._early: list[tuple[str, Waiter]] = []  # POSTs until then
@@ -99,7 +94,7 @@ class Spool:
         while not self._stopped and not self._loaded():
             time.sleep(_LOADING_PAUSE)
         with self._lock:
-            self._ready = True
+            self._ledger.ready = True
             self._ledger.wake_all()
         self._sweep()  # what was dropped before we came is queued before a POST can be too late for it
         with self._lock:
@@ -167,7 +162,7 @@ class Spool:
         """Look at a file that watcher or sweep noticed."""
         with self._lock:
             waiting = self._ledger.settling.get(name)
-            if not self._ready or self._ledger.draining or (waiting and hint is Hint.SWEPT):
+            if not self._ledger.ready or self._ledger.draining or (waiting and hint is Hint.SWEPT):
                 return
             if waiting and waiting.waiters:
                 hint = Hint.RENAMED  # a POST waits: no more time than it takes to be complete
@@ -244,6 +239,9 @@ class Spool:
             tell(waiters, self._ledger.nameless(name, 500, "gobblerd failed to look at the request file"))
         return True
 
+    def _look_instead(self, name: str, waiters: list[Waiter]) -> None:
+        self._look(name, Hint.RENAMED, waiters)
+
     def _look_again(self, waiting: Waiting) -> None:
         if waiting.is_unseen and not waiting.waiters and self._is_known(waiting.name):
             return
@@ -267,7 +265,7 @@ class Spool:
                 rescan = False
                 while not (due or rescan or self._stopped):
                     due = self._ledger.settling.due(time.monotonic())
-                    rescan = self._ready and not self._ledger.draining and self._admission.room_again()
+                    rescan = self._ledger.ready and not self._ledger.draining and self._admission.room_again()
                     if not due and not rescan:
                         self._ledger.tick.wait(self._ledger.settling.until_next(time.monotonic()))
                 if self._stopped:
@@ -317,166 +315,6 @@ class Spool:
         with self._lock:
             return bool(len(self._ledger.settling) or self._admission.overflow)
 
-    # Claims go out
-
-    def take(self, lane: Lane) -> Claim | None:
-        """Wait for the next claim of a lane; None once draining."""
-        while self.wait(lane):
-            claim = self.take_now(lane)
-            if claim is not None:
-                return claim
-        return None
-
-    def wait(self, lane: Lane) -> bool:
-        """Wait until there is something to take in a lane (another may be faster); False once draining."""
-        with self._lock:
-            while not self._ledger.draining:
-                if self._ready and self._ledger.queue.has(lane, self._admission.may_go()):
-                    return True
-                self._ledger.await_work(lane)
-            return False
-
-    def lane_of(self, name: str) -> Lane | None:
-        """Return the lane in which a request waits for somebody to take it, if it does."""
-        with self._lock:
-            entry = self._ledger.queue.get(name)
-            return None if entry is None else entry.lane
-
-    def wake(self, lane: Lane) -> None:
-        """Have one of those who wait for work in a lane look, if there is some."""
-        with self._lock:
-            self._ledger.wake(lane)
-
-    def take_now(self, lane: Lane, just_seen: str = "") -> Claim | None:
-        """Return the next claim of a lane if there is one and a slot for it.
-
-        `just_seen` names a file that the caller has just looked at, by `post`: it is not looked at again.
-        """
-        while (entry := self._next(lane)) is not None:
-            claim = self._begun(entry, seen=entry.name == just_seen)
-            if claim is not None:
-                return claim
-        return None
-
-    def _next(self, lane: Lane) -> Entry | None:
-        """Take the entry whose turn it is out of the queue; it is running from here on."""
-        with self._lock:
-            if self._ledger.draining or not self._ready:
-                return None
-            entry = self._ledger.queue.take(lane, self._admission.may_go())
-            if entry is not None:
-                self._ledger.running[entry.name] = entry
-                entry.taken = True
-                if self._admission.overflow:
-                    self._ledger.tick.notify()  # there may be room
-            return entry
-
-    def _begun(self, entry: Entry, *, seen: bool) -> Claim | None:
-        """Look once more at the file, and count the start; None if there is nothing to execute."""
-        assert entry.claim is not None
-        look = entry.claim if seen else self._intake.again(entry.claim)
-        if not (isinstance(look, Found) and is_same(look.identity, entry.identity)):
-            self._taken_back(entry, look)
-            return None
-        with self._lock:
-            entry.identity, entry.claim = look.identity, look
-        if not self._ledger.attempts.begin(look.identity):
-            with self._ledger.changing() as after:
-                self._ledger.answer(entry, 500, DIED, after)
-            return None
-        if self._ledger.draining:
-            self.release(look)
-            return None
-        return look
-
-    def _taken_back(self, entry: Entry, look: Look) -> None:
-        """Deal with a file that is gone, is another request by now, or cannot be read."""
-        waiters: list[Waiter] = []
-        same = isinstance(look, Refusal) and is_same(look.identity, entry.identity)
-        if same or (isinstance(look, Unsettled) and look.trouble):
-            waiters, entry.waiters = entry.waiters, []
-        with self._ledger.changing() as after:
-            self._ledger.withdraw(entry, GONE if isinstance(look, Gone) else REPLACED, after)
-        if not isinstance(look, Gone):
-            self._look(entry.name, Hint.RENAMED, waiters)
-
-    # Responses come back
-
-    def performed(self, claim: Claim) -> None:
-        """Give back a claim's slot: it will be answered soon, and keeps nobody busy until then."""
-        with self._lock:
-            if (entry := self._ledger.running_as(claim.identity)) is not None:
-                entry.performed = True
-
-    def answer(self, claim: Claim, response: Response, *, recorded: bool = False) -> bool:
-        """Record a claim's response durably, and tell the POSTs; tried again until it can be written.
-
-        Returns whether it is durable by now. `recorded`: a transaction's record holds the response too, until
-        after the next `sync_responses`.
-        """
-        with self._lock:
-            entry = self._ledger.running_as(claim.identity)
-        if entry is None:
-            _log.info("answered a request that recovery had answered", request=claim.name)
-            return self._delivered(response)
-        return self._ledger.write_or_retry(entry, response, recorded=recorded)
-
-    def prepare(self, response: Response) -> int | None:
-        """Write beforehand what a transaction is about to record, to be put in place by `answer`; OSError.
-
-        Returns a descriptor to be settled and closed, None where it is written later.
-        """
-        return self._ledger.files.prepare(response)
-
-    def sync_responses(self) -> None:
-        """Make every response that was written durable by itself; OSError."""
-        self._ledger.files.sync()
-
-    def _delivered(self, response: Response) -> bool:
-        try:
-            self.deliver(response)
-        except OSError as error:
-            _log.warning("response could not be written", request=response.identity.name, error=str(error))
-            return False
-        return True
-
-    def unfinished(self, claim: Claim, response: Response) -> None:
-        """Tell POSTs, now and later, that it is committed but not applied; it stays running."""
-        with self._lock:
-            entry = self._ledger.running_as(claim.identity)
-        if entry is not None:
-            self._ledger.tell_meanwhile(entry, response)
-
-    def deliver(self, response: Response) -> None:
-        """Record the response of a transaction found committed, unless its identity has one.
-
-        May be called before `start`. Raises OSError if it cannot be written: keep the record then.
-        """
-        ledger, identity = self._ledger, response.identity
-        recorded = ledger.files.read(identity.name)
-        if recorded is None or (
-            not is_same(recorded.identity, identity) and not is_later(recorded, response)
-        ):
-            with ledger.delivering(identity):
-                ledger.files.write(response)
-            recorded = response
-        ledger.attempts.clear(identity.name)
-        if is_same(recorded.identity, identity):
-            ledger.delivered(recorded)
-
-    def release(self, claim: Claim) -> None:
-        """Take back a claim of which nothing was committed: 503 if a POST waits, else left in staging."""
-        self._ledger.attempts.clear(claim.name)
-        with self._ledger.changing() as after:
-            entry = self._ledger.running_as(claim.identity)
-            if entry is None:
-                return
-            if entry.waiters:
-                self._ledger.answer(entry, 503, STOPPING, after)
-            else:
-                self._ledger.withdraw(entry, STOPPING, after)
-                self._ledger.turn_away(self._ledger.queue.get(claim.name), after)
-
     # What is going on
 
     def response(self, name: str) -> Response | None:
@@ -497,12 +335,6 @@ class Spool:
             if running is None:
                 return None
             return Progress("running", 0, running.bytes_done, running.bytes_total)
-
-    def report_progress(self, name: str, bytes_done: int, bytes_total: int) -> None:
-        """Note how far a running request is."""
-        with self._lock:
-            if (entry := self._ledger.running.get(name)) is not None:
-                entry.bytes_done, entry.bytes_total = bytes_done, bytes_total
 
     def snapshot(self) -> SpoolStatus:
         """Return what is going on."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gobblerd.domain.messages import REQUEST_PREFIX, Identity
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 
 
 class Desk(Protocol):

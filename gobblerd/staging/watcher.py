@@ -27,7 +27,7 @@ from watchdog.observers.inotify_c import (
 from gobblerd.domain.messages import REQUEST_PREFIX
 from gobblerd.domain.times import NANOSECONDS
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.settings import WatchSettings
 from gobblerd.staging.spool import Spool
 from gobblerd.staging.sweep import sweep

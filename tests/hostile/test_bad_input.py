@@ -20,6 +20,7 @@ from support.bench import Bench
 from support.checker import assert_clean
 from support.crowd import answered, counts, events_of
 from support.daemon import RunningDaemon, StartDaemon
+from support.performing import run
 
 from gobblerd.domain.messages import Claim, Identity, Response
 from gobblerd.registry.registry import Registry
@@ -36,7 +37,7 @@ KEYS = {
 
 
 class Recorder:
-    """Keeps what it is told, as the real spool would record it."""
+    """Keeps what it is told, as the real claims would record it."""
 
     def __init__(self) -> None:
         self.answered: list[Response] = []
@@ -69,12 +70,12 @@ class Desk:
             durability=Durability.PROCESS,
             lock_timeout=lambda: 5.0,
         )
-        self.spool = Recorder()
+        self.claims = Recorder()
         rules = Rules(administrators=frozenset({"root"}))
         self.dispatcher = Dispatcher(
             self.registry,
             self.staging,
-            self.spool,  # type: ignore[arg-type]  # speaks as much of the protocol as dispatch does
+            self.claims,  # type: ignore[arg-type]  # speaks as much of the protocol as dispatch does
             self.bench.actions,
             lambda: rules,
         )
@@ -82,10 +83,11 @@ class Desk:
 
     def ask(self, action: str, body: bytes) -> Response:
         number = next(self.numbers)
-        self.dispatcher.run(
-            Claim(Identity(f"request-{action}-{number}", number, 2, 3), action, 0, "root", body)
+        run(
+            self.dispatcher,
+            Claim(Identity(f"request-{action}-{number}", number, 2, 3), action, 0, "root", body),
         )
-        return self.spool.answered.pop()
+        return self.claims.answered.pop()
 
     def close(self) -> None:
         self.registry.close()

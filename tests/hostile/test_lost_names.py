@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.intake import Found, Gone, Hint, Intake, Refusal
+from gobblerd.staging.intake import Intake
+from gobblerd.staging.look import Found, Gone, Hint, Refusal
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.storage.files import Durability
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from model.contract import ADMINISTRATORS, DEFAULT_QUOTA, SPOOFERS, Request
 from model.uploads import FIFO, SOURCE
+from support.performing import run
 
 from gobblerd.actions.action import Policy
 from gobblerd.actions.discovery import discover
@@ -163,7 +164,7 @@ class Daemon:
 
     def _dispatcher(self, registry: Registry) -> Dispatcher:
         now = rules(self.white)
-        clerk: Any = self.clerk  # speaks as much of the spool's protocol as dispatch does
+        clerk: Any = self.clerk  # speaks as much of the protocol of claims as dispatch does
         return Dispatcher(registry, self.staging, clerk, self._actions, lambda: now)
 
     def drop(self, request: Request) -> Claim:
@@ -178,7 +179,7 @@ class Daemon:
 
     def run(self, claim: Claim) -> Answer:
         """Perform a claim and return the recorded answer."""
-        self._dispatcher(self.registry).run(claim)
+        run(self._dispatcher(self.registry), claim)
         answer = self.clerk.recorded(claim.name)
         assert answer is not None, f"{claim.name} was not answered"
         return answer
@@ -189,7 +190,7 @@ class Daemon:
 
         def work() -> None:
             registry = self._opened()
-            self._dispatcher(registry).run(claim)
+            run(self._dispatcher(registry), claim)
             registry.close(None)
 
         return in_child(work, step, committed=committed)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from support.bench import Bench
 from support.checker import audit
+from support.performing import run
 
 from gobblerd.actions.action import Action, Context, Policy
 from gobblerd.domain.errors import Busy, Stopped
@@ -23,7 +24,7 @@ from gobblerd.staging.directory import Staging
 from gobblerd.storage.files import Durability
 
 
-class FakeSpool:
+class FakeClaims:
     """Keeps what it is told, as the real one would record it."""
 
     def __init__(self) -> None:
@@ -77,27 +78,27 @@ class Half(Action):
 
 
 class Room:
-    """A dispatcher on real directories with a fake spool."""
+    """A dispatcher on real directories with fake claims."""
 
     def __init__(self, base: Path) -> None:
         self.bench = Bench(base)
         self.staging = Staging.open(str(self.bench.staging), Durability.FULL)
         self.bench.registry = Registry(str(self.bench.root), staging=self.staging.id)
-        self.spool = FakeSpool()
+        self.claims = FakeClaims()
         self.rules = Rules(administrators=frozenset({"root"}))
         actions = {**self.bench.actions, "failing": Failing, "half": Half}
         self.dispatcher = Dispatcher(
             self.bench.registry,
             self.staging,
-            self.spool,  # type: ignore[arg-type]  # the fake speaks as much of the protocol as dispatch does
+            self.claims,  # type: ignore[arg-type]  # the fake speaks as much of the protocol as dispatch does
             actions,
             lambda: self.rules,
         )
 
     def ask(self, action: str, document: Any, user: str = "root") -> Response:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        self.dispatcher.run(Claim(Identity(f"request-{action}-1", 1, 2, 3), action, 0, user, body))
-        return self.spool.answered[-1]
+        run(self.dispatcher, Claim(Identity(f"request-{action}-1", 1, 2, 3), action, 0, user, body))
+        return self.claims.answered[-1]
 
     def close(self) -> None:
         self.bench.close()
@@ -122,7 +123,7 @@ def test_a_success_is_answered_and_leaves_no_transaction(room: Room) -> None:
 
 def test_a_response_that_is_not_durable_keeps_the_record(room: Room) -> None:
     """The record goes only when the response can no longer be lost."""
-    room.spool.durable = False
+    room.claims.durable = False
     room.ask("create_project", {"project": "p"})
     assert len(list((room.bench.root / "..transactions/applied").iterdir())) == 1
     delivered: list[Response] = []
@@ -233,9 +234,9 @@ def test_what_is_stopped_is_given_back(room: Room, monkeypatch: pytest.MonkeyPat
     """Nothing was committed, so nothing is answered here."""
     monkeypatch.setattr(Failing, "error", Stopped())
     claim = Claim(Identity("request-failing-1", 1, 2, 3), "failing", 0, "root", b"{}")
-    room.dispatcher.run(claim)
-    assert room.spool.released == [claim]
-    assert room.spool.answered == []
+    run(room.dispatcher, claim)
+    assert room.claims.released == [claim]
+    assert room.claims.answered == []
 
 
 def test_committed_but_not_finished_is_told_but_not_recorded(
@@ -243,9 +244,9 @@ def test_committed_but_not_finished_is_told_but_not_recorded(
 ) -> None:
     """The response file follows when recovery has finished the change."""
     monkeypatch.setattr(Failing, "error", UnfinishedError("committed, not finished: x"))
-    room.dispatcher.run(Claim(Identity("request-failing-1", 1, 2, 3), "failing", 0, "root", b"{}"))
-    assert [r.code for r in room.spool.unfinished_ones] == [500]
-    assert room.spool.answered == []
+    run(room.dispatcher, Claim(Identity("request-failing-1", 1, 2, 3), "failing", 0, "root", b"{}"))
+    assert [r.code for r in room.claims.unfinished_ones] == [500]
+    assert room.claims.answered == []
 
 
 def test_a_stop_after_the_commit_does_not_deny_it(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,9 +264,9 @@ def test_a_stop_after_the_commit_does_not_deny_it(room: Room, monkeypatch: pytes
         claim = Claim(
             Identity("request-upload-2", 1, 2, 3), "upload", 0, "root", json.dumps(document).encode()
         )
-        room.dispatcher.run(claim)
-    assert room.spool.released == []
-    assert [r.code for r in room.spool.unfinished_ones] == [500]
+        run(room.dispatcher, claim)
+    assert room.claims.released == []
+    assert [r.code for r in room.claims.unfinished_ones] == [500]
     delivered: list[Response] = []
     assert room.bench.registry.recovery.mend(delivered.append, lambda record: None) == 0
     assert [(r.code, r.identity.name) for r in delivered] == [(200, "request-upload-2")]
@@ -280,14 +281,14 @@ def claim_of(action: str, number: int, **document: Any) -> Claim:
 def performed_together(room: Room) -> list[Performed]:
     """Two changes of one place, and a refusal between them, none of which is answered yet."""
     room.ask("create_project", {"project": "p"})
-    room.spool.answered.clear()
+    room.claims.answered.clear()
     claims = [
         claim_of("set_permissions", 1, project="p", permissions={"owners": ["one"]}),
         claim_of("set_permissions", 2, project="none", permissions={"owners": ["none"]}),
         claim_of("set_permissions", 3, project="p", permissions={"owners": ["two"]}),
     ]
     performed = [found for each in claims if (found := room.dispatcher.perform(each)) is not None]
-    assert room.spool.answered == []
+    assert room.claims.answered == []
     return performed
 
 
@@ -298,13 +299,13 @@ def test_what_is_answered_together_is_synced_once(room: Room, monkeypatch: pytes
     synced: list[Transaction] = []
 
     def sync(transaction: Transaction) -> None:
-        assert room.spool.answered == []
+        assert room.claims.answered == []
         synced.append(transaction)
 
     monkeypatch.setattr(Transaction, "sync_record", sync)
     room.dispatcher.answer(performed)
     assert synced == [last]
-    assert [response.code for response in room.spool.answered] == [200, 404, 200]
+    assert [response.code for response in room.claims.answered] == [200, 404, 200]
     assert os.listdir(room.bench.root / "..transactions" / "applied") == []
     assert audit(str(room.bench.root)) == []
 
@@ -321,8 +322,8 @@ def test_a_sync_that_fails_leaves_every_change_to_recovery(
     with monkeypatch.context() as patch:
         patch.setattr(Transaction, "sync_record", fail)
         room.dispatcher.answer(performed)
-    assert [response.code for response in room.spool.answered] == [404]
-    assert [response.code for response in room.spool.unfinished_ones] == [500, 500]
+    assert [response.code for response in room.claims.answered] == [404]
+    assert [response.code for response in room.claims.unfinished_ones] == [500, 500]
     delivered: list[Response] = []
     assert room.bench.registry.recovery.mend(delivered.append, lambda record: None) == 0
     assert sorted(response.identity.name for response in delivered) == [
@@ -337,16 +338,16 @@ def test_one_that_cannot_be_answered_keeps_nobody_from_being_answered(
 ) -> None:
     """Whatever is raised there."""
     performed = performed_together(room)
-    answer = room.spool.answer
+    answer = room.claims.answer
 
     def fail_once(claim: Claim, response: Response, *, recorded: bool = False) -> bool:
         if claim.name.endswith("-1"):
             raise RuntimeError(claim.name)
         return answer(claim, response, recorded=recorded)
 
-    monkeypatch.setattr(room.spool, "answer", fail_once)
+    monkeypatch.setattr(room.claims, "answer", fail_once)
     room.dispatcher.answer(performed)
-    assert [response.code for response in room.spool.answered] == [404, 200]
+    assert [response.code for response in room.claims.answered] == [404, 200]
 
 
 def test_health_check_ignores_its_content(room: Room) -> None:

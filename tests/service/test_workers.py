@@ -13,7 +13,7 @@ from staging.rooms import ALICE, SECONDS, Room, done
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Claim
 from gobblerd.service.workers import Posts, Workers
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.storage.turn import Turn
 
@@ -47,12 +47,12 @@ class Performer:
         self.now["running"] -= 1
         if b"break" in claim.body:
             raise RuntimeError(claim.name)
-        self._room.spool.performed(claim)
+        self._room.spool.claims.performed(claim)
         return Done(claim, "changing" in claim.name)
 
     def answer(self, together: Sequence[Done]) -> None:
         for claim in (each.claim for each in together):
-            self._room.spool.answer(claim, done(claim))
+            self._room.spool.claims.answer(claim, done(claim))
 
 
 class Desk:
@@ -204,7 +204,7 @@ def test_a_post_that_cannot_be_performed_is_told_and_holds_up_nobody(
 ) -> None:
     """Whatever is raised between the look and the performing."""
     with monkeypatch.context() as patch:
-        patch.setattr(desk.room.spool, "take_now", lambda *_, **__: 1 / 0)
+        patch.setattr(desk.room.spool.claims, "take_now", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             desk.posts.post(desk.room.write("request-a-1", {"x": 1})).result(SECONDS)
     assert desk.posts.post(desk.room.write("request-a-2", {"x": 1})).result(SECONDS).code == 200

@@ -11,7 +11,8 @@ from typing import Any
 from gobblerd.domain.messages import Claim, Outcome, Response, success_body
 from gobblerd.domain.times import format_time
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.intake import Hint, Intake, Look, Refusal, Unsettled
+from gobblerd.staging.intake import Intake
+from gobblerd.staging.look import Hint, Look, Refusal, Unsettled
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.spool import Lane, Spool
 from gobblerd.storage.files import Durability
@@ -82,13 +83,21 @@ class Room:
 
     def _worker(self, lane: Lane) -> None:
         def work() -> None:
-            while (claim := self.spool.take(lane)) is not None:
+            while (claim := self.take(lane)) is not None:
                 self.executed.append(claim)
-                self.spool.answer(claim, done(claim, body=claim.body.decode()))
+                self.spool.claims.answer(claim, done(claim, body=claim.body.decode()))
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         self.threads.append(thread)
+
+    def take(self, lane: Lane) -> Claim | None:
+        """Wait for the next claim of a lane; None once draining."""
+        claims = self.spool.claims
+        while claims.wait(lane):
+            if (claim := claims.take_now(lane)) is not None:
+                return claim
+        return None
 
     def write(self, name: str, content: object = None, uid: int = ALICE) -> str:
         """Write a request file in place."""
@@ -140,7 +149,7 @@ class Room:
 
 def taken(room: Room, lane: Lane = Lane.SHORT) -> Claim:
     """Take a claim that must be there."""
-    claim = room.spool.take(lane)
+    claim = room.take(lane)
     assert claim is not None
     return claim
 

@@ -2,7 +2,7 @@
 
 from staging.rooms import MakeRoom, Room, slots_in, taken, unbegun
 
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 
 ACT = "request-refresh_usage-1"
 LATER = "request-refresh_usage-with a longer name than the other"

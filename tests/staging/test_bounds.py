@@ -6,7 +6,7 @@ import time
 from staging.rooms import ADMIN, ALICE, BOB, CAROL, MakeRoom, Room, done, wait_for
 
 from gobblerd.domain.messages import Claim
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.spool import Lane
 from gobblerd.staging.sweep import sweep
@@ -28,7 +28,7 @@ def offer(room: Room, names: list[str]) -> None:
 
 
 def taken(room: Room, lane: Lane = Lane.SHORT) -> Claim:
-    claim = room.spool.take(lane)
+    claim = room.take(lane)
     assert claim is not None
     return claim
 
@@ -107,11 +107,11 @@ def test_one_user_never_holds_all_long_slots(make_room: MakeRoom) -> None:
     offer(room, drop(room, ALICE, 4, "upload") + drop(room, BOB, 1, "upload") + drop(room, ALICE, 1))
     claims = [taken(room, Lane.LONG) for _ in range(3)]
     assert [int(claim.user) for claim in claims] == [ALICE, BOB, ALICE]
-    room.spool.answer(claims[1], done(claims[1]))
+    room.spool.claims.answer(claims[1], done(claims[1]))
     assert room.spool.snapshot().queued == {"short": 1, "long": 2}
     taken(room)
     room.work()
-    room.spool.answer(claims[0], done(claims[0]))
+    room.spool.claims.answer(claims[0], done(claims[0]))
     wait_for(lambda: len(room.executed) == 2)
 
 

@@ -4,7 +4,7 @@ import threading
 
 from staging.rooms import ALICE, MakeRoom, Room, attempts_in, done, wait_for
 
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.spool import Lane
 
 STAYS, POSTED = "request-a-stays", "request-a-posted"
@@ -20,9 +20,7 @@ def test_waiting_workers_are_released(make_room: MakeRoom) -> None:
     """`take` returns None once draining, also to who waits already."""
     room = ready(make_room())
     found: list[object] = []
-    threads = [
-        threading.Thread(target=lambda lane=lane: found.append(room.spool.take(lane))) for lane in Lane
-    ]
+    threads = [threading.Thread(target=lambda lane=lane: found.append(room.take(lane))) for lane in Lane]
     for thread in threads:
         thread.start()
     room.spool.drain()
@@ -77,12 +75,12 @@ def test_what_runs_is_finished(make_room: MakeRoom) -> None:
     """A response during the drain is an ordinary one; a POST may still join it."""
     room = ready(make_room())
     future = room.spool.post(room.write(POSTED))
-    claim = room.spool.take(Lane.SHORT)
+    claim = room.take(Lane.SHORT)
     assert claim is not None
     room.spool.drain()
     assert not room.spool.settled()
     joined = room.spool.post(POSTED)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert room.spool.settled()
     assert future is not None
     assert joined is not None
@@ -94,11 +92,11 @@ def test_a_released_claim_stays_or_is_answered_503(make_room: MakeRoom) -> None:
     room = ready(make_room())
     future = room.spool.post(room.write(POSTED))
     room.spool.offer(room.write(STAYS, uid=ALICE + 1), Hint.RENAMED)
-    claims = [room.spool.take(Lane.SHORT), room.spool.take(Lane.SHORT)]
+    claims = [room.take(Lane.SHORT), room.take(Lane.SHORT)]
     room.spool.drain()
     for claim in claims:
         assert claim is not None
-        room.spool.release(claim)
+        room.spool.claims.release(claim)
     assert future is not None
     assert future.result(10).code == 503
     assert room.recorded(POSTED)["code"] == 503
@@ -114,13 +112,13 @@ def test_a_new_file_posted_behind_a_running_old_one_is_told(make_room: MakeRoom)
     """Its 503 is written after the old one's response, and stands."""
     room = ready(make_room())
     room.spool.offer(room.write(POSTED, {"x": 1}), Hint.RENAMED)
-    claim = room.spool.take(Lane.SHORT)
+    claim = room.take(Lane.SHORT)
     assert claim is not None
     (room.path / POSTED).unlink()
     future = room.spool.post(room.write(POSTED, {"x": 22}))
     late = room.spool.post(POSTED)
     room.spool.drain()
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert future is not None
     assert late is not None
     assert (future.result(10).code, late.result(10).code) == (503, 503)

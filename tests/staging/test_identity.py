@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from staging.rooms import BOB, MakeRoom, Room, done, taken, unbegun, wait_for
 
-from gobblerd.staging.intake import Hint, Look, Refusal, Unsettled
+from gobblerd.staging.look import Hint, Look, Refusal, Unsettled
 from gobblerd.staging.settings import SpoolLimits
 
 ACT = "request-refresh_usage-1"
@@ -57,7 +57,7 @@ def test_a_touch_while_queued_or_running_is_the_same_request(make_room: MakeRoom
     claim = taken(room)
     os.utime(room.path / ACT, (2, 2))
     room.spool.offer(ACT, Hint.RENAMED)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert future is not None
     assert future.result(10).code == 200
     assert room.recorded(ACT)["identity"]["mtime_ns"] == 2 * 10**9
@@ -167,7 +167,7 @@ def test_a_request_replaced_before_its_turn_is_executed_once_as_it_is_now(make_r
     room.rename_in(ACT, {"x": 22}, uid=BOB)
     claim = taken(room)
     assert (claim.body, claim.uid) == (b'{"x": 22}', BOB)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert room.spool.snapshot().queued["short"] == 0
 
 
@@ -195,9 +195,9 @@ def test_a_request_rewritten_while_it_runs_waits_for_the_end(make_room: MakeRoom
     assert progress.state == "queued"
     room.spool.offer(room.write("request-a-2", {}), Hint.RENAMED)
     assert taken(room).name == "request-a-2"
-    room.spool.answer(first, done(first, which=1))
+    room.spool.claims.answer(first, done(first, which=1))
     second = taken(room)
-    room.spool.answer(second, done(second, which=2))
+    room.spool.claims.answer(second, done(second, which=2))
     assert future is not None
     assert future.result(10).body["which"] == 2
     assert room.recorded(ACT)["which"] == 2
@@ -267,7 +267,7 @@ def test_an_old_file_is_refused_at_start_and_executed_if_younger(make_room: Make
     room.spool.start()
     wait_for(lambda: room.spool.snapshot().queued["short"])
     claim = taken(room)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert future is not None
     assert future.result(10).code == 200
     room.write("request-a-2")

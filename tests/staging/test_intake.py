@@ -14,7 +14,8 @@ from staging.rooms import ALICE, BOB, BODY, NAME, Desk
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Claim
-from gobblerd.staging.intake import Gone, Hint, Refusal, check_request_name
+from gobblerd.staging.intake import check_request_name
+from gobblerd.staging.look import Gone, Hint, Refusal
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.users import NameServiceFailed, Users
 from gobblerd.storage import native
@@ -281,7 +282,8 @@ def test_a_daemon_without_privileges_says_the_same(place: Path) -> None:
     code = """if 1:
         import sys
         from gobblerd.staging.directory import Staging
-        from gobblerd.staging.intake import *
+        from gobblerd.staging.intake import Intake
+        from gobblerd.staging.look import Hint
         from gobblerd.staging.settings import SpoolLimits
         from gobblerd.storage.files import Durability
         intake = Intake(Staging.open(sys.argv[1], Durability.PROCESS), SpoolLimits)

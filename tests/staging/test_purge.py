@@ -8,7 +8,7 @@ import pytest
 from registry.test_crash_steps import in_child
 from staging.rooms import ALICE, MakeRoom, Room, done, wait_for
 
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.settings import PurgeAges
 from gobblerd.staging.spool import Lane
 from gobblerd.staging.status import PurgeCounts
@@ -66,12 +66,12 @@ def test_unanswered_and_running_requests_never_go(make_room: MakeRoom) -> None:
     room.spool.start()
     wait_for(lambda: room.spool.snapshot().ready)
     room.spool.offer(room.write(ACT), Hint.RENAMED)
-    claim = room.spool.take(Lane.SHORT)
+    claim = room.take(Lane.SHORT)
     assert claim is not None
     room.write("request-a-2")
     room.write("unrelated")
     assert purged(room, 400) == PurgeCounts()
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert purged(room, 400).requests == 1
     assert (room.path / "unrelated").exists()
 
@@ -122,11 +122,11 @@ def test_a_directory_that_a_request_names_stays(make_room: MakeRoom, running: bo
     upload(room, "mine")
     room.spool.offer(room.write("request-upload-1", {"source": "mine"}), Hint.RENAMED)
     room.spool.offer(room.write("request-upload-2", b"[" * 100_000), Hint.RENAMED)
-    claim = room.spool.take(Lane.LONG) if running else None
+    claim = room.take(Lane.LONG) if running else None
     assert purged(room, 400).uploads == 0
-    claim = claim or room.spool.take(Lane.LONG)
+    claim = claim or room.take(Lane.LONG)
     assert claim is not None
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert purged(room, 400).uploads == 1
 
 

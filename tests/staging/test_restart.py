@@ -2,7 +2,7 @@
 
 from staging.rooms import MakeRoom, attempts_in, done, taken, unbegun, wait_for
 
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 
 ACT = "request-refresh_usage-1"
 
@@ -60,7 +60,7 @@ def test_a_clean_release_is_no_attempt(make_room: MakeRoom) -> None:
         room.spool.offer(ACT, Hint.RENAMED)
         claim = taken(room)
         room.spool.drain()
-        room.spool.release(claim)
+        room.spool.claims.release(claim)
         assert room.spool.settled()
         room.close()
     after = make_room().start()
@@ -73,7 +73,7 @@ def test_a_response_that_cannot_be_written_is_written_later(make_room: MakeRoom)
     write, room.spool._ledger.files.write = room.spool._ledger.files.write, failing  # type: ignore[method-assign]
     future = room.spool.post(room.write(ACT, {"x": 1}))
     claim = taken(room)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert future is not None
     assert future.result(10).code == 500
     assert room.post(ACT).code == 500

@@ -1,6 +1,6 @@
 """Files that are waited for, and when they are due."""
 
-from gobblerd.staging.intake import Hint, Unsettled
+from gobblerd.staging.look import Hint, Unsettled
 from gobblerd.staging.settle import Settling
 
 

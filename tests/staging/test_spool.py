@@ -9,7 +9,7 @@ from staging.rooms import ALICE, SECONDS, MakeRoom, Room, attempts_in, done, tak
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.messages import Response
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.spool import Lane
 
 ACT = "request-refresh_usage-1"
@@ -180,10 +180,10 @@ def test_a_delivered_response_is_the_identitys_answer(make_room: MakeRoom) -> No
     claim = taken(room)
     room.die()
     after = make_room()
-    after.spool.deliver(done(claim, by="recovery"))
+    after.spool.claims.deliver(done(claim, by="recovery"))
     after.start()
     assert after.post(ACT).body["by"] == "recovery"
-    after.spool.deliver(done(claim, by="again"))
+    after.spool.claims.deliver(done(claim, by="again"))
     assert after.recorded(ACT)["by"] == "recovery"
     assert after.names() == []
 
@@ -194,7 +194,7 @@ def test_an_old_delivery_does_not_replace_a_newer_response(room: Room) -> None:
     late = done(room.executed[0], by="recovery")
     (room.path / ACT).unlink()
     room.post(room.write(ACT, {"x": 22}))
-    room.spool.deliver(late)
+    room.spool.claims.deliver(late)
     assert room.recorded(ACT)["body"] == '{"x": 22}'
 
 
@@ -204,13 +204,13 @@ def test_unfinished_is_told_at_once_and_answered_later(make_room: MakeRoom) -> N
     future = room.spool.post(room.write(ACT, {"x": 1}))
     claim = taken(room)
     interim = done(claim)
-    room.spool.unfinished(claim, interim)
+    room.spool.claims.unfinished(claim, interim)
     assert future is not None
     assert future.result(10) is interim
     assert room.post(ACT) is interim
     assert not room.has_response(ACT)
     assert not room.spool.settled()
-    room.spool.deliver(done(claim, by="recovery"))
+    room.spool.claims.deliver(done(claim, by="recovery"))
     assert room.spool.settled()
     assert room.post(ACT).body["by"] == "recovery"
 
@@ -221,7 +221,7 @@ def test_who_asks_while_recovery_writes_the_response_gets_that_response(make_roo
     room.write(ACT, {"x": 1})
     room.spool.offer(ACT, Hint.RENAMED)
     claim = taken(room)
-    room.spool.unfinished(claim, done(claim))
+    room.spool.claims.unfinished(claim, done(claim))
     write, asked = room.spool._ledger.files.write, []
 
     def write_and_ask(response: Response) -> None:
@@ -229,7 +229,7 @@ def test_who_asks_while_recovery_writes_the_response_gets_that_response(make_roo
         asked.append(room.spool.post(ACT))
 
     room.spool._ledger.files.write = write_and_ask  # type: ignore[method-assign]
-    room.spool.deliver(done(claim, by="recovery"))
+    room.spool.claims.deliver(done(claim, by="recovery"))
     (waiter,) = asked
     assert waiter is not None
     assert waiter.result(SECONDS).body["by"] == "recovery"
@@ -242,7 +242,7 @@ def test_a_response_that_recovery_cannot_write_leaves_the_interim_answer(make_ro
     room.spool.offer(ACT, Hint.RENAMED)
     claim = taken(room)
     interim, asked = done(claim), []
-    room.spool.unfinished(claim, interim)
+    room.spool.claims.unfinished(claim, interim)
 
     def ask_and_fail(_: Response) -> None:
         asked.append(room.spool.post(ACT))
@@ -250,7 +250,7 @@ def test_a_response_that_recovery_cannot_write_leaves_the_interim_answer(make_ro
 
     room.spool._ledger.files.write = ask_and_fail  # type: ignore[method-assign]
     with pytest.raises(OSError, match="no space"):
-        room.spool.deliver(done(claim, by="recovery"))
+        room.spool.claims.deliver(done(claim, by="recovery"))
     (waiter,) = asked
     assert waiter is not None
     assert waiter.result(SECONDS) is interim
@@ -266,11 +266,11 @@ def test_progress_is_reported_while_it_runs(make_room: MakeRoom) -> None:
     assert progress is not None
     assert (progress.state, progress.ahead) == ("queued", 2)
     claim = taken(room, Lane.LONG)
-    room.spool.report_progress(claim.name, 5, 10)
+    room.spool.claims.report_progress(claim.name, 5, 10)
     progress = room.spool.progress(claim.name)
     assert progress is not None
     assert (progress.state, progress.bytes_done, progress.bytes_total) == ("running", 5, 10)
-    room.spool.answer(claim, done(claim))
+    room.spool.claims.answer(claim, done(claim))
     assert room.spool.progress(claim.name) is None
     status = room.spool.snapshot()
     assert status.queued == {"short": 0, "long": 2}

@@ -8,7 +8,7 @@ import pytest
 from staging.rooms import MakeRoom, Room, wait_for
 
 from gobblerd.staging import loading
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.takeover import REASON
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from staging.rooms import ALICE, MakeRoom, Room, wait_for
 
-from gobblerd.staging.intake import Hint
+from gobblerd.staging.look import Hint
 from gobblerd.staging.mounts import Filesystem
 from gobblerd.staging.settings import SpoolLimits, WatchSettings
 from gobblerd.staging.watcher import Gate, Watcher, plan
