@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gobblerd.actions.action import Context, OfVersion
-from gobblerd.domain.errors import Busy, Fault, Invalid, Plain
+from gobblerd.domain.errors import Busy, Invalid, Plain
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
 from gobblerd.registry.checks import Problem, check_version
-from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.meter import Meter
 from gobblerd.registry.source import Stamp
 from gobblerd.registry.tree import stamp_at
 
@@ -60,13 +58,6 @@ class ValidateVersion(OfVersion):
             return stamp_at(layout.join(path, layout.MANIFEST)), stamp_at(layout.join(path, layout.SUMMARY))
 
     def _check(self, context: Context) -> list[Problem]:
-        metadata = context.registry.metadata
-        meter = Meter(context.progress, _expected_bytes(metadata, self.place))
-        return check_version(metadata, self.place, context.policy.whitelist, meter.tick)
-
-
-def _expected_bytes(metadata: Metadata, version: Address) -> int:
-    try:
-        return metadata.stored_bytes(version)
-    except Fault:
-        return 0
+        return check_version(
+            context.registry.metadata, self.place, context.policy.whitelist, context.progress
+        )

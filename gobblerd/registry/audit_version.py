@@ -230,7 +230,7 @@ class _Check(_VersionCheck):
     """The check of `checks.py` without reading bytes, which `audit_files.py` does, and with a notice more."""
 
     def __init__(self, terms: Terms, version: Address, collector: Collector) -> None:
-        super().__init__(terms.metadata, version, terms.whitelist, lambda _: None)
+        super().__init__(terms.metadata, version, terms.whitelist, lambda *_: None)
         self._collector = collector
 
     def _fast_sums(self) -> FastSums:

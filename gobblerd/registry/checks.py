@@ -16,13 +16,14 @@ from enum import StrEnum
 import msgspec
 
 from gobblerd.domain.errors import Wrong, escaped, quoted
-from gobblerd.domain.manifest import Entry, Link, links_by_directory
+from gobblerd.domain.manifest import Entry, Link, links_by_directory, stored_bytes
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
 from gobblerd.registry.copying import Digest, Tick
 from gobblerd.registry.fast_sums import FastSums, compact
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
 from gobblerd.registry.targets import Targets
 from gobblerd.registry.tree import (
@@ -78,13 +79,13 @@ class Problem:
 
 
 def check_version(
-    metadata: Metadata, version: Address, whitelist: Sequence[str], tick: Tick
+    metadata: Metadata, version: Address, whitelist: Sequence[str], progress: Progress
 ) -> list[Problem]:
     """Return everything that is wrong with a version, sorted by path.
 
-    `tick` is told of the bytes read, and may raise to cancel.
+    `progress` is told of the bytes read, and may raise to cancel.
     """
-    return _VersionCheck(metadata, version, whitelist, tick).run()
+    return _VersionCheck(metadata, version, whitelist, progress).run()
 
 
 def _printable(text: str) -> str:
@@ -101,11 +102,14 @@ def _shown(link: Link | None) -> str:
 class _VersionCheck:
     """One check of one version."""
 
-    def __init__(self, metadata: Metadata, version: Address, whitelist: Sequence[str], tick: Tick) -> None:
+    def __init__(
+        self, metadata: Metadata, version: Address, whitelist: Sequence[str], progress: Progress
+    ) -> None:
         self._metadata = metadata
         self._version = version
         self._root = metadata.path(str(version))
-        self._tick = tick
+        self._progress = progress
+        self._tick: Tick = Meter(progress, 0).tick
         self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
         self._problems: list[Problem] = []
         self._fast: FastSums = {}
@@ -121,6 +125,7 @@ class _VersionCheck:
         for directory, error in tree.unreadable.items():
             self._add(directory, Flaw.UNREADABLE, "a directory that can be read", error)
         if manifest is not None:
+            self._tick = Meter(self._progress, stored_bytes(manifest)).tick
             self._check_extra(tree, manifest, unreadable)
             self._check_types(tree, manifest)
             self._check_bytes(tree, manifest)
@@ -180,7 +185,7 @@ class _VersionCheck:
         return manifest, unreadable
 
     def _check_extra(self, tree: Tree, manifest: Mapping[str, Entry], unreadable: Mapping[str, str]) -> None:
-        for path in (path for path in tree.paths() if path not in manifest):
+        for path in tree.unlisted(manifest):
             if path not in unreadable:
                 kind = Flaw.EXTRA_DIRECTORY if path in tree.empty else Flaw.EXTRA
                 self._add(path, kind, NOTHING, tree.what(path))
@@ -205,13 +210,14 @@ class _VersionCheck:
                 self._check_symlink(path, tree.symlinks[path], entry.link)
 
     def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
+        there = tree.files
         plain = [
             path
             for path, entry in manifest.items()
-            if entry.link is None and not entry.is_directory and path in tree.files
+            if path in there and entry.link is None and (entry.md5sum or not entry.is_directory)
         ]
         plain.sort()
-        tree.files.clear()  # their names were needed until here
+        there.clear()  # their names were needed until here
         files = FilesOf(plain, lambda path: max(0, manifest[path].size))
         for some in digest_batches(self._root, files, self._tick):
             if isinstance(some, Columns) and self._all_agree(some, manifest):

@@ -5,13 +5,16 @@ as long as the one call, so nothing is left over for a fork, a stop or the next 
 """
 
 import collections
+import itertools
 import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+S = TypeVar("S")
 Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 THREADS = 2
@@ -152,3 +155,18 @@ def work_here(tasks: Iterable[Task[T]], buffer_size: int, tick: Tick) -> Iterato
     for task in tasks:
         for results in task(desk):
             yield from results
+
+
+def share(work: Callable[[S], T], parts: Iterable[S]) -> list[T]:
+    """Do each part in one more thread while they are being found, then in this one, too; in their order.
+
+    With the page cache warm, more threads have nothing to wait for, and would only hand the interpreter on.
+    """
+    rest = iter(parts)
+    first = list(itertools.islice(rest, 2))
+    if len(first) < 2:  # noqa: PLR2004 - nobody to share it with
+        return [work(part) for part in first]
+    with ThreadPoolExecutor(1, thread_name_prefix="share") as pool:
+        begun = [(part, pool.submit(work, part)) for part in itertools.chain(first, rest)]
+        done = [work(part) if other.cancel() else other.result() for part, other in reversed(begun)]
+    return done[::-1]

@@ -6,11 +6,11 @@ caller's to parse, which also says what is wrong with it. Without the extension 
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import ModuleType
 from typing import Any
 
+from gobblerd.registry.crew import share
 from gobblerd.registry.manifests import ManifestStamp, stamp_at
 
 _BATCH = 128
@@ -76,23 +76,15 @@ def are_unchanged(paths: list[str], stamps: list[ManifestStamp]) -> bool:
     if len(paths) < _BATCH:
         return bool(SUMS.unchanged(paths, stamps))
     half = len(paths) // 2
-    with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
-        others = pool.submit(SUMS.unchanged, paths[half:], stamps[half:])
-        return bool(SUMS.unchanged(paths[:half], stamps[:half]) and others.result())
+    halves = [(paths[:half], stamps[:half]), (paths[half:], stamps[half:])]
+    return all(share(partial(_unchanged, SUMS), halves))
+
+
+def _unchanged(extension: ModuleType, some: tuple[list[str], list[ManifestStamp]]) -> bool:
+    return bool(extension.unchanged(*some))
 
 
 def _in_batches(work: Callable[[Sequence[str]], list[Any]], paths: Iterable[str]) -> list[Any]:
-    """Work off the paths in one more thread while they are being found, then in this one, too.
-
-    With the page cache warm, more threads have nothing to wait for, and would only hand the interpreter on.
-    """
     rest = iter(paths)
-    first = list(itertools.islice(rest, _BATCH))
-    if len(first) < _BATCH:
-        return work(first)
-    with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
-        batches = [(first, pool.submit(work, first))]
-        while batch := list(itertools.islice(rest, _BATCH)):
-            batches.append((batch, pool.submit(work, batch)))
-        done = [work(batch) if other.cancel() else other.result() for batch, other in reversed(batches)]
-    return list(itertools.chain.from_iterable(reversed(done)))
+    batches = iter(lambda: list(itertools.islice(rest, _BATCH)), [])
+    return list(itertools.chain.from_iterable(share(work, batches)))

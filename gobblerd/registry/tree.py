@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,7 +22,7 @@ from gobblerd.registry.crew import Desk
 from gobblerd.registry.engine import work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, Name, RawStamp, places, read_directory, read_kinds
+from gobblerd.storage.batches import ANYBODY, RawStamp, list_directory, places
 from gobblerd.storage.batches import digest_files as read_and_digest
 from gobblerd.storage.files import READ_FILE, opened
 
@@ -62,12 +62,10 @@ class Tree:
             return EMPTY if path in self.empty else DIRECTORY
         return self.others.get(path, NOTHING)
 
-    def paths(self) -> Iterator[str]:
-        """Yield every path that a manifest must list, and what may not be there."""
-        yield from self.files
-        yield from self.symlinks
-        yield from self.empty
-        yield from self.others
+    def unlisted(self, manifest: Collection[str]) -> Iterator[str]:
+        """Yield every path that a manifest must list and does not, and what may not be there."""
+        for paths in (self.files, self.symlinks, self.empty, self.others):
+            yield from itertools.filterfalse(manifest.__contains__, paths)
 
 
 def take_tree(root: str, *, stamped: bool = True) -> Tree:
@@ -82,17 +80,19 @@ def take_tree(root: str, *, stamped: bool = True) -> Tree:
 def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     """Take what lies directly in a directory; return its subdirectories."""
     below: list[str] = []
-    holds = False
     prefix = f"{directory}/" if directory else ""
     try:
         with opened(layout.join(root, directory), _LIST) as fd:
-            for name, mode, stamp in _listed(fd, stamped=tree.stamped):
-                if name[0] == "." and is_internal(name):
+            files, others = list_directory(fd, prefix, None if tree.stamped else _NO_STAMP)
+            tree.files.update(files)
+            holds = bool(files)
+            for name, mode, stamp in others:
+                if is_internal(name):
                     if name == layout.LINKS:
                         tree.links[directory] = stamp
                     continue
                 holds = True
-                if stat.S_ISREG(mode) and (name.isascii() or _is_utf8(name)):
+                if stat.S_ISREG(mode) and _is_utf8(name):
                     tree.files[prefix + name] = stamp
                 else:
                     _take_other(tree, name, mode, prefix + name, below, fd)
@@ -102,12 +102,6 @@ def _enter(tree: Tree, root: str, directory: str) -> list[str]:
     if directory and not holds:
         tree.empty.add(directory)
     return below
-
-
-def _listed(fd: int, *, stamped: bool) -> Iterator[Name]:
-    if stamped:
-        return itertools.chain.from_iterable(read_directory(fd))
-    return ((name, mode, _NO_STAMP) for names in read_kinds(fd) for name, mode in names)
 
 
 def _is_utf8(name: str) -> bool:
@@ -139,7 +133,7 @@ class FilesOf:
 
     def __iter__(self) -> Iterator[SourceFile]:
         """Go through the files."""
-        return (SourceFile(path, self.size_of(path)) for path in self.paths)
+        return map(SourceFile, self.paths, map(self.size_of, self.paths))
 
 
 Hashed = tuple[str, Digest | str]

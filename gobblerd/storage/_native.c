@@ -711,40 +711,85 @@ static PyObject *raise_for(int error, const char *blamed)
     return NULL;
 }
 
-/* read_directory(fd, stats) -> list: the next names in an opened directory; empty at its end.
- *
- * With `stats` of (name, mode, stamp), else of (name, the mode's type).
- */
-static PyObject *read_directory(PyObject *self, PyObject *arguments)
+enum { NAME_MOST = 255 }; /* bytes */
+
+/* Tell whether it is a regular file, and its name is of any user's files and the same in any encoding. */
+static int is_plain(const named *n)
 {
-    size_t count = 0;
-    int fd, stats, error = 0;
-    const char *blamed = NULL;
-    PyObject *found = NULL;
-    (void)self;
-    if (!PyArg_ParseTuple(arguments, "ip", &fd, &stats))
-        return NULL;
-    char *listing = PyMem_Malloc(LISTING);
-    if (!listing)
-        return PyErr_NoMemory();
-    named *names;
-    Py_BEGIN_ALLOW_THREADS
-    names = list_names(fd, stats ? AT_ALL : AT_NONE, listing, &count, &error, &blamed);
-    Py_END_ALLOW_THREADS
-    found = names ? PyList_New((Py_ssize_t)count) : raise_for(error, blamed);
-    for (size_t i = 0; found && i < count; i++) {
-        PyObject *name = PyUnicode_DecodeFSDefault(names[i].name), *stamp = stats ? stamp_of(&names[i].status) : NULL;
-        PyObject *mode = PyLong_FromUnsignedLong(names[i].status.st_mode & (stats ? ~0u : (unsigned)S_IFMT)), *item = NULL;
-        if (name && mode && (stamp || !stats))
-            item = stats ? PyTuple_Pack(3, name, mode, stamp) : PyTuple_Pack(2, name, mode);
-        Py_XDECREF(name);
-        Py_XDECREF(mode);
+    const char *end = n->name;
+    while ((unsigned char)(*end - 1) < 0x7f) /* neither its end nor the beginning of more than ASCII */
+        end++;
+    return S_ISREG(n->status.st_mode) && *end == 0 && strncmp(n->name, "..", 2) != 0 && end - n->name <= NAME_MOST;
+}
+
+/* Put some names where they belong; `path` holds the prefix, and has room for a name. 0, or -1 with an exception. */
+static int sort_out(const named *names, size_t count, char *path, size_t prefix, PyObject *nothing, PyObject *files,
+                    PyObject *others)
+{
+    int failed = 0;
+    for (size_t i = 0; i < count && !failed; i++) {
+        const char *name = names[i].name;
+        int plain = is_plain(names + i);
+        PyObject *stamp = nothing == Py_None ? stamp_of(&names[i].status) : Py_NewRef(nothing), *key, *item = NULL;
+        if (plain) {
+            size_t size = strlen(name);
+            memcpy(path + prefix, name, size);
+            key = PyUnicode_FromStringAndSize(path, (Py_ssize_t)(prefix + size));
+            failed = !key || !stamp || PyDict_SetItem(files, key, stamp) < 0;
+        } else {
+            PyObject *mode = PyLong_FromUnsignedLong(names[i].status.st_mode & (nothing == Py_None ? ~0u : (unsigned)S_IFMT));
+            key = PyUnicode_DecodeFSDefault(name);
+            item = key && mode && stamp ? PyTuple_Pack(3, key, mode, stamp) : NULL;
+            failed = !item || PyList_Append(others, item) < 0;
+            Py_XDECREF(mode);
+        }
+        Py_XDECREF(item);
+        Py_XDECREF(key);
         Py_XDECREF(stamp);
-        if (!item || PyList_SetItem(found, (Py_ssize_t)i, item) < 0)
-            Py_CLEAR(found);
     }
-    free(names);
+    return -failed;
+}
+
+/* list_directory(fd, prefix, nothing) -> (files, others): what is in an opened directory, from where it is read.
+ *
+ * `files`: the path of each plain file, that is `prefix` and its name, with its stamp. `others`: (name, mode,
+ * stamp) of each other name. If `nothing` is not None it stands for each stamp, and modes are no more than types.
+ */
+static PyObject *list_directory(PyObject *self, PyObject *arguments)
+{
+    const char *prefix, *blamed = NULL;
+    Py_ssize_t length;
+    size_t count = 0;
+    int fd, error = 0, failed = 0;
+    PyObject *nothing, *found = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "is#O", &fd, &prefix, &length, &nothing))
+        return NULL;
+    char *listing = PyMem_Malloc(LISTING), *path = PyMem_Malloc((size_t)length + NAME_MOST);
+    PyObject *files = PyDict_New(), *others = PyList_New(0);
+    if (!listing || !path)
+        PyErr_NoMemory();
+    else
+        memcpy(path, prefix, (size_t)length);
+    failed = !listing || !path || !files || !others;
+    do {
+        named *names = NULL;
+        if (!failed) {
+            Py_BEGIN_ALLOW_THREADS
+            names = list_names(fd, nothing == Py_None ? AT_ALL : AT_NONE, listing, &count, &error, &blamed);
+            Py_END_ALLOW_THREADS
+            if (!names)
+                raise_for(error, blamed);
+            failed = !names || sort_out(names, count, path, (size_t)length, nothing, files, others) < 0;
+        }
+        free(names);
+    } while (!failed && count);
+    if (!failed)
+        found = PyTuple_Pack(2, files, others);
+    Py_XDECREF(files);
+    Py_XDECREF(others);
     PyMem_Free(listing);
+    PyMem_Free(path);
     return found;
 }
 
@@ -959,7 +1004,7 @@ static PyMethodDef METHODS[] = {
     {"read_files", read_files, METH_VARARGS, NULL},
     {"digest_files", digest_files, METH_VARARGS, NULL},
     {"write_files", write_files, METH_VARARGS, NULL},
-    {"read_directory", read_directory, METH_VARARGS, NULL},
+    {"list_directory", list_directory, METH_VARARGS, NULL},
     {"survey_directory", survey_directory, METH_VARARGS, NULL},
     {"unlink_files", unlink_files, METH_VARARGS, NULL},
     {"make_links", make_links, METH_VARARGS, NULL},

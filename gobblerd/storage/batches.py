@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
+from gobblerd.domain.names import is_internal
 from gobblerd.storage import native
 from gobblerd.storage.files import FILE_MODE, write_all
 from gobblerd.storage.lanes import WORTH_WHILE, md5_many
@@ -21,7 +22,6 @@ from gobblerd.storage.lanes import WORTH_WHILE, md5_many
 Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 Name = tuple[str, int, RawStamp]  # name, mode
-Kind = tuple[str, int]  # name, the type bits of its mode
 Offered = tuple[str, int, int | str | None]  # and a regular file's size, or a symbolic link's text
 T = TypeVar("T")
 ANYBODY = -1  # as an owner: whoever owns the file
@@ -136,26 +136,35 @@ def create(name: str, dir_fd: int) -> int:
     return os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
 
 
-def read_directory(fd: int) -> Iterator[list[Name]]:
-    """Yield the names in an opened directory, some thousand at a time, each judged without following links.
+def list_directory(
+    fd: int, prefix: str, nothing: RawStamp | None = None
+) -> tuple[dict[str, RawStamp], list[Name]]:
+    """Return what is in an opened directory, judged without following links: plain files, and other names.
 
-    OSError where it cannot be listed; where one name is to blame (it went meanwhile), that is its `filename`.
+    Plain are regular files whose names are ASCII and not internal; they come by path, which is `prefix`
+    (valid UTF-8) and the name. With `nothing` that stands for every stamp, and of a mode there is only the
+    type, which most filesystems tell without a look at each. OSError where it cannot be listed; where one
+    name is to blame (it went meanwhile), that is its `filename`.
     """
-    return _pages(fd, _name, stats=True)
-
-
-def read_kinds(fd: int) -> Iterator[list[Kind]]:
-    """Yield the names in an opened directory and what they are; most filesystems tell without a look at each.
-
-    OSError as `read_directory`.
-    """
-    return _pages(fd, _kind, stats=False)
+    if native.NATIVE is not None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        found: tuple[dict[str, RawStamp], list[Name]] = native.NATIVE.list_directory(fd, prefix, nothing)
+        return found
+    files: dict[str, RawStamp] = {}
+    others: list[Name] = []
+    with os.scandir(fd) as entries:
+        for name, mode, stamp in map(_name if nothing is None else partial(_kind, nothing), entries):
+            if stat.S_ISREG(mode) and name.isascii() and not is_internal(name):
+                files[prefix + name] = stamp
+            else:
+                others.append((name, mode, stamp))
+    return files, others
 
 
 def survey_directory(fd: int) -> Iterator[list[Offered]]:
     """Yield the names in an opened directory, what they are, and of files and links what there is to know.
 
-    A link that could not be read has None, as anything else has. OSError as `read_directory`.
+    A link that could not be read has None, as anything else has. OSError as `list_directory`.
     """
     if native.NATIVE is None:
         yield from _judged(fd, partial(_offered, fd))
@@ -180,16 +189,6 @@ def _text_of(name: str, dir_fd: int) -> str | None:
         return None
 
 
-def _pages(fd: int, judged: Callable[["os.DirEntry[str]"], T], *, stats: bool) -> Iterator[list[T]]:
-    """Yield a directory's names as judged; with `stats` the extension does as `_name`, else as `_kind`."""
-    if native.NATIVE is None:
-        yield from _judged(fd, judged)
-        return
-    os.lseek(fd, 0, os.SEEK_SET)
-    while names := native.NATIVE.read_directory(fd, stats):
-        yield names
-
-
 def _judged(fd: int, judged: Callable[["os.DirEntry[str]"], T]) -> Iterator[list[T]]:
     with os.scandir(fd) as entries:
         while names := [judged(entry) for entry in itertools.islice(entries, _NAMES)]:
@@ -201,10 +200,10 @@ def _name(entry: "os.DirEntry[str]") -> Name:
     return entry.name, status.st_mode, _raw(status)
 
 
-def _kind(entry: "os.DirEntry[str]") -> Kind:
+def _kind(nothing: RawStamp, entry: "os.DirEntry[str]") -> Name:
     if entry.is_file(follow_symlinks=False):
-        return entry.name, stat.S_IFREG
-    return entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+        return entry.name, stat.S_IFREG, nothing
+    return entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode), nothing
 
 
 def unlink_files(dir_fd: int, files: Sequence[tuple[str, RawStamp]]) -> None:

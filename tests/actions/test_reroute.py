@@ -88,7 +88,7 @@ def assert_sound(book: Book, whitelist: tuple[str, ...] = (), doomed: tuple[str,
     metadata = Metadata(book.root)
     for version in metadata.versions_below(ROOT):
         if not f"{version}/".startswith(inside):
-            assert check_version(metadata, version, whitelist, lambda _: None) == []
+            assert check_version(metadata, version, whitelist, lambda *_: None) == []
 
 
 def link(book: Book, path: str) -> dict[str, Any] | None:

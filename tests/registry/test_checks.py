@@ -56,7 +56,7 @@ class Bench:
         write_json(self.full(document), found)
 
     def problems(self) -> list[Problem]:
-        return check_version(self.metadata, VERSION, self.whitelist, lambda _: None)
+        return check_version(self.metadata, VERSION, self.whitelist, lambda *_: None)
 
     def kinds(self) -> list[tuple[str, Flaw]]:
         return [(problem.path, problem.kind) for problem in self.problems()]
@@ -89,7 +89,7 @@ def test_corpus_is_valid(tmp_path: os.PathLike[str]) -> None:
     found = corpus.unpack(os.fspath(tmp_path))
     metadata = Metadata(found.registry)
     for version in corpus.versions(found.registry):
-        assert check_version(metadata, Address(*version), [found.whitelisted], lambda _: None) == []
+        assert check_version(metadata, Address(*version), [found.whitelisted], lambda *_: None) == []
 
 
 def _set(path: str, key: str, value: Any) -> Callable[[Bench], None]:
@@ -288,17 +288,19 @@ def test_all_damage_at_once(bench: Bench) -> None:
 
 def test_version_that_is_not_there(bench: Bench) -> None:
     """The caller has proved that there is one; if it goes meanwhile, everything is missing."""
-    kinds = {p.kind for p in check_version(bench.metadata, Address("p", "a", "9"), [], lambda _: None)}
+    kinds = {p.kind for p in check_version(bench.metadata, Address("p", "a", "9"), [], lambda *_: None)}
     assert kinds == {Flaw.MISSING, Flaw.UNREADABLE}
 
 
-def test_tick_counts_bytes_and_cancels(bench: Bench) -> None:
+def test_progress_counts_bytes_and_cancels(bench: Bench) -> None:
     """Progress is told of every byte that is hashed, and an exception from it goes through."""
-    counted: list[int] = []
-    check_version(bench.metadata, VERSION, bench.whitelist, counted.append)
-    assert sum(counted) == len(b"plain bytes" + b"deep" + b"whitelisted")
+    told: list[tuple[int, int]] = []
+    check_version(bench.metadata, VERSION, bench.whitelist, lambda *counts: told.append(counts))
+    expected = len(b"plain bytes" + b"deep" + b"whitelisted")
+    assert told[-1] == (expected, expected)
+    assert {total for _, total in told} == {expected}
 
-    def stop(_: int) -> None:
+    def stop(_done: int, _total: int) -> None:
         raise Busy("shutting down")
 
     with pytest.raises(Busy):

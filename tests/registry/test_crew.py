@@ -1,12 +1,13 @@
 """Threads that work off tasks: results, errors and cancelling reach whoever asked; nothing is left over."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from gobblerd.registry.crew import Crew, Desk, work_here
+from gobblerd.registry.crew import Crew, Desk, share, work_here
 
 Ways = Callable[..., Iterator[int]]
 
@@ -133,3 +134,40 @@ def test_tasks_that_cannot_be_made(work: Ways) -> None:
 
     with pytest.raises(LookupError, match="none"):
         list(work(tasks(), lambda _: None))
+
+
+@pytest.mark.parametrize("many", [0, 1, 2, 3, 100])
+def test_shared_parts_come_in_their_order(many: int) -> None:
+    """Whoever did them; a single one is done here."""
+    done = share(lambda part: (part, threading.current_thread().name), iter(range(many)))
+    assert [part for part, _ in done] == list(range(many))
+    assert many > 1 or {name for _, name in done} <= {threading.current_thread().name}
+
+
+def test_parts_are_begun_while_others_are_found() -> None:
+    """Finding them may take as long as the work."""
+    begun = threading.Event()
+
+    def parts() -> Iterator[int]:
+        yield from range(2)
+        assert begun.wait(60)
+        yield 2
+
+    def work(part: int) -> int:
+        begun.set()
+        return part
+
+    assert share(work, parts()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("at", [0, 4, 9])
+def test_an_error_in_a_part_is_raised(at: int) -> None:
+    """Whichever thread met it."""
+
+    def work(part: int) -> int:
+        if part == at:
+            raise OSError(errno.EIO, "broken")
+        return part
+
+    with pytest.raises(OSError, match="broken"):
+        share(work, range(10))

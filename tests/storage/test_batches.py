@@ -16,10 +16,9 @@ from gobblerd.storage.batches import (
     HERE,
     Piece,
     digest_files,
+    list_directory,
     make_links,
-    read_directory,
     read_files,
-    read_kinds,
     survey_directory,
     unlink_files,
     write_files,
@@ -155,51 +154,58 @@ def test_files_are_read_and_hashed_in_one_go(either: str, tmp_path: Path, top: i
         digest_files(pieces, bytearray(size - 1), READ_FILE, ANYBODY)
 
 
-def listed(path: Path) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
-    """List a directory by what is tested."""
-    with opened(str(path), READ_DIRECTORY) as fd:
-        names = list(itertools.chain.from_iterable(read_directory(fd)))
-        assert list(itertools.chain.from_iterable(read_directory(fd))) == names  # from the beginning again
-    assert len({name for name, _, _ in names}) == len(names)
-    return {name: (mode, stamp) for name, mode, stamp in names}
+NOTHING = (0, 0, 0, 0)
 
 
+def stamp_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@pytest.mark.parametrize("prefix", ["", "above/", "\u00e9/\U0001f600/"])
 @pytest.mark.parametrize("count", [0, 1, 5000])
-def test_a_directory_is_listed_with_what_its_names_are(either: str, tmp_path: Path, count: int) -> None:
-    """All names, however many, also those that are not UTF-8; links are not followed."""
-    for index in range(count):
-        (tmp_path / f"a-name-of-some-length-{index}").touch()
+def test_a_directory_is_listed_with_what_its_names_are(
+    either: str, tmp_path: Path, count: int, prefix: str
+) -> None:
+    """Plain files apart, however many; all other names too, also those that are not UTF-8."""
+    plain = {f"a-name-of-some-length-{index}" for index in range(count)} | {"x" * 255, ".f", "a..", " \x7f\n"}
+    odd = {
+        "..internal",
+        "..",
+        "\u00e9",
+        "d",
+        "link",
+        "fifo",
+        os.fsdecode(b"\xff\xfe"),
+        "y" * 127 + "\u00fc",
+    } - {".."}
+    for name in (plain | odd if count else set()) - {"d", "link", "fifo"}:
+        (tmp_path / name).write_bytes(b"123")
     if count:
         (tmp_path / "d").mkdir()
         (tmp_path / "link").symlink_to("nowhere")
-        (tmp_path / "..internal").write_bytes(b"123")
         os.mkfifo(tmp_path / "fifo")
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")).touch()
-    expected = {}
-    for name in os.listdir(tmp_path):
-        status = os.lstat(tmp_path / name)
-        expected[name] = (
-            status.st_mode,
-            (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
-        )
-    assert listed(tmp_path) == expected
+    there = {name: os.lstat(tmp_path / name) for name in os.listdir(tmp_path)}
     with opened(str(tmp_path), READ_DIRECTORY) as fd:
-        kinds = list(itertools.chain.from_iterable(read_kinds(fd)))
-        assert list(itertools.chain.from_iterable(read_kinds(fd))) == kinds
-    assert len(kinds) == len(expected)
-    assert dict(kinds) == {name: stat.S_IFMT(mode) for name, (mode, _) in expected.items()}
+        files, others = list_directory(fd, prefix)
+        assert list_directory(fd, prefix) == (files, others)  # from the beginning again
+        kinds, other_kinds = list_directory(fd, prefix, NOTHING)
+    assert files == {prefix + name: stamp_of(status) for name, status in there.items() if name in plain}
+    assert sorted(others) == sorted((n, s.st_mode, stamp_of(s)) for n, s in there.items() if n in odd)
+    assert len(files) + len(others) == len(there)
+    assert kinds == dict.fromkeys(files, NOTHING)
+    assert other_kinds == [(name, stat.S_IFMT(mode), NOTHING) for name, mode, _ in others]
 
 
 def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
     """A file, a closed descriptor, a directory that went: never an empty list in place of an error."""
     (tmp_path / "f").touch()
     with opened(str(tmp_path / "f"), READ_FILE) as fd, pytest.raises(NotADirectoryError) as raised:
-        list(read_directory(fd))
+        list_directory(fd, "")
     assert not isinstance(raised.value.filename, str)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        list(read_directory(fd))
+        list_directory(fd, "")
     with pytest.raises(OSError, match="Bad file descriptor"):
-        list(read_kinds(fd))
+        list_directory(fd, "", NOTHING)
 
 
 def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> None:
@@ -207,8 +213,8 @@ def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> N
     (tmp_path / "d").mkdir()
     with opened(str(tmp_path / "d"), READ_DIRECTORY) as fd:
         (tmp_path / "d").rmdir()
-        assert list(read_directory(fd)) == []
-        assert list(read_kinds(fd)) == []
+        assert list_directory(fd, "") == ({}, [])
+        assert list_directory(fd, "", NOTHING) == ({}, [])
 
 
 def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, top: int) -> None:
