@@ -121,7 +121,7 @@ class Ingest:
         staged = Staged(path)
         self._files.make_directories(path)
         staged.manifest.update(dict.fromkeys(self._survey.empty, Entry()))
-        self._fill(self._survey.files, staged, candidates)
+        self._fill(self._survey.files, staged, candidates, sync)
         sync.sync(self._survey.count())
         return staged
 
@@ -140,32 +140,34 @@ class Ingest:
         self._elsewhere = self._settled_elsewhere()
         self._remove_metadata(staged)
         files = [file for file in self._survey.files if file.path in lost]
-        self._fill(files, staged, Candidates("", None, self._neighbours))
+        self._fill(files, staged, Candidates("", None, self._neighbours), sync)
         sync.sync(self._survey.count())
 
-    def _fill(self, files: Collection[SourceFile], staged: Staged, candidates: Candidates) -> None:
+    def _fill(
+        self, files: Collection[SourceFile], staged: Staged, candidates: Candidates, sync: TreeSync
+    ) -> None:
         """Put files, all symbolic links and the metadata into a tree that has none of them."""
         with Linking(staged.path) as linking:
             linking.add(self._texts(self._elsewhere))
-            self._take(files, staged, candidates, linking)
+            for taken in self._files.take(files, staged.path, candidates):
+                self._take(taken, staged, linking)
+                if taken.duplicate is None:
+                    sync.wrote(taken.digest.size)
             self._settle(staged, linking)
             self._write_metadata(staged)
 
-    def _take(
-        self, files: Collection[SourceFile], staged: Staged, candidates: Candidates, linking: Linking
-    ) -> None:
-        for taken in self._files.take(files, staged.path, candidates):
-            path, digest, duplicate = taken.path, taken.digest, taken.duplicate
-            link = None
-            if duplicate is None:
-                staged.checksums[path] = digest.xxh128
-                staged.stored[path] = digest.stamp
-            else:
-                link = link_to(duplicate, self._neighbours.manifest(duplicate.place)[duplicate.path])
-                staged.duplicates.add(path)
-            staged.manifest[path] = entry = Entry(digest.size, digest.md5sum, link)
-            if link is not None:
-                linking.add([(path, self._text(path, entry))])
+    def _take(self, taken: Taken, staged: Staged, linking: Linking) -> None:
+        path, digest, duplicate = taken.path, taken.digest, taken.duplicate
+        link = None
+        if duplicate is None:
+            staged.checksums[path] = digest.xxh128
+            staged.stored[path] = digest.stamp
+        else:
+            link = link_to(duplicate, self._neighbours.manifest(duplicate.place)[duplicate.path])
+            staged.duplicates.add(path)
+        staged.manifest[path] = entry = Entry(digest.size, digest.md5sum, link)
+        if link is not None:
+            linking.add([(path, self._text(path, entry))])
 
     # -- links -----------------------------------------------------------------------------------------
 

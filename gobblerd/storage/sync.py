@@ -8,6 +8,7 @@ with Linux 5.8 or later (syncfs(2), "VERSIONS"), through a descriptor that was o
 import ctypes
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +16,9 @@ from gobblerd.storage.files import Durability, rename, sync_all, sync_tree, writ
 from gobblerd.storage.turn import stepped_aside
 
 MANY_FILES = 32
+_AHEAD_FILES = 3000  # small ones,
+_AHEAD_BYTES = 24 << 20  # or so many bytes of them, after which the device is set to work
+_SMALL_MOST = 256 * 1024
 _TRUSTED = frozenset({"ext4", "xfs", "btrfs"})
 _ORDERED = frozenset({"ext4", "xfs", "tmpfs"})
 _SINCE = (5, 8)
@@ -106,13 +110,20 @@ class Disk:
 
 
 class TreeSync:
-    """One tree in the making; open it before the first write into the tree, which need not exist yet."""
+    """One tree in the making; open it before the first write into the tree, which need not exist yet.
+
+    Of many small files the first go to the device while the others are written: the sync at the end would
+    wait for it with both cores idle. What counts is that sync; those ahead of it only leave it less to do.
+    """
 
     def __init__(self, disk: Disk, tree: str) -> None:
         self._disk = disk
         self._tree = tree
         whole = disk.is_durable and disk.syncs_whole
         self._fd = os.open(disk.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if whole else -1
+        self._files = self._bytes = 0  # small ones, written since the last sync ahead was begun
+        self._thread: ThreadPoolExecutor | None = None
+        self._ahead: Future[None] | None = None
 
     def __enter__(self) -> Self:
         """Return the sync of a tree whose writes may begin."""
@@ -120,14 +131,44 @@ class TreeSync:
 
     def __exit__(self, *_: object) -> None:
         """Let go of the descriptor."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)  # who still syncs has the descriptor until then
         if self._fd >= 0:
             os.close(self._fd)
+
+    def wrote(self, size: int) -> None:
+        """Take note that a file of so many bytes was written; OSError if a sync ahead has failed.
+
+        Large files find their own way to the device (`begin_write_back`).
+        """
+        if size > _SMALL_MOST:
+            return
+        self._files += 1
+        self._bytes += size
+        if self._files >= _AHEAD_FILES or self._bytes >= _AHEAD_BYTES:
+            self._sync_ahead()
+
+    def _sync_ahead(self) -> None:
+        if self._fd < 0 or (self._ahead is not None and not self._ahead.done()):
+            return
+        self._end_ahead()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "sync")
+        self._ahead = self._thread.submit(_syncfs, self._fd, self._tree)
+        self._files = self._bytes = 0
+
+    def _end_ahead(self) -> None:
+        """Wait for a sync ahead: an error that it raises no later one would, the kernel tells of it once."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            ahead.result()
 
     def sync(self, files: int) -> None:
         """Make the whole tree durable, or let the transaction's record make it so. OSError where that failed.
 
         `files` is about how many the tree has.
         """
+        self._end_ahead()
         if not self._disk.is_durable:
             return
         if self._fd < 0 or files < MANY_FILES:

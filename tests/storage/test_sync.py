@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +91,87 @@ def test_a_failing_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ctypes, "get_errno", lambda: 5)
     with TreeSync(disk(tmp_path), "t") as tree, pytest.raises(OSError, match="Input/output"):
         tree.sync(MANY_FILES)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 64 << 10])
+def test_of_many_small_files_the_first_are_synced_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """While the others are written; the sync at the end is made in any case, and large files are not counted."""
+    fake = libc(monkeypatch)
+    with TreeSync(disk(tmp_path), str(tmp_path)) as tree:
+        for _ in range(500):
+            tree.wrote(1 << 20)
+        tree.wrote(size)
+        assert fake.synced == []
+        for _ in range(3000):
+            tree.wrote(size)
+        tree.sync(MANY_FILES)
+        assert len(fake.synced) >= 2
+        ahead = len(fake.synced)
+        tree.sync(MANY_FILES)
+        assert fake.synced == [tmp_path.stat().st_ino] * (ahead + 1)
+
+
+@pytest.mark.parametrize("is_told_at_once", [True, False])
+def test_a_sync_ahead_that_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_told_at_once: bool
+) -> None:
+    """The kernel tells of it once: the sync at the end would succeed."""
+    fake = libc(monkeypatch, -1)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: 5)
+
+    def write() -> None:
+        with TreeSync(disk(tmp_path), str(tmp_path)) as tree:
+            for _ in range(3000):
+                tree.wrote(1)
+            while not fake.synced:
+                time.sleep(0.001)
+            fake.result = 0
+            if is_told_at_once:
+                for _ in range(1_000_000):
+                    tree.wrote(1)
+            tree.sync(MANY_FILES)
+
+    with pytest.raises(OSError, match="Input/output"):
+        write()
+    assert (len(fake.synced), fake.result) == (1, 0)
+
+
+def test_nobody_syncs_any_more_when_the_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it ends: the descriptor may be another file's then."""
+    fake, go_on = libc(monkeypatch), threading.Event()
+
+    def slow(fd: int) -> int:
+        go_on.wait(60)
+        return fake.syncfs(fd)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(syncfs=slow))
+
+    def write() -> None:
+        with TreeSync(disk(tmp_path), str(tmp_path)) as tree:
+            for _ in range(3000):
+                tree.wrote(1)
+            threading.Timer(0.1, go_on.set).start()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("sync")] == []
+    assert fake.synced in ([], [tmp_path.stat().st_ino])  # it may not have begun
+
+
+@pytest.mark.parametrize("durability", [*Durability])
+def test_where_syncfs_is_not_used_nothing_is_synced_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
+) -> None:
+    """Nor at `process`."""
+    fake = libc(monkeypatch)
+    whole = durability is Durability.PROCESS
+    with TreeSync(disk(tmp_path, durability=durability, whole=whole), str(tmp_path)) as tree:
+        for _ in range(10_000):
+            tree.wrote(4096)
+    assert fake.synced == []
 
 
 def test_no_descriptor_stays(tmp_path: Path) -> None:
