@@ -5,6 +5,7 @@ stops the walk: what cannot be read, or cannot be in a version, is listed as suc
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -18,11 +19,11 @@ from gobblerd.domain.errors import Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry import layout
 from gobblerd.registry.copying import Digest, Tick, digest_file
-from gobblerd.registry.crew import Desk
+from gobblerd.registry.crew import Desk, share
 from gobblerd.registry.engine import work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, RawStamp, list_directory, places
+from gobblerd.storage.batches import ANYBODY, Listed, RawStamp, list_directories, places
 from gobblerd.storage.batches import digest_files as read_and_digest
 from gobblerd.storage.files import READ_FILE, opened
 
@@ -31,8 +32,8 @@ SYMLINK = "a symbolic link"
 EMPTY = "an empty directory"
 DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TOP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_TOGETHER = 16  # directories that are listed in one go
 _NO_STAMP: RawStamp = (0, 0, 0, 0)
 
 
@@ -71,33 +72,49 @@ class Tree:
 def take_tree(root: str, *, stamped: bool = True) -> Tree:
     """Walk the version's directory `root` (absolute); without `stamped`, files are listed and no more."""
     tree = Tree(stamped=stamped)
-    pending = [""]
-    while pending:
-        pending.extend(_enter(tree, root, pending.pop()))
+    try:
+        top = os.open(root, _TOP)
+    except OSError as error:
+        tree.unreadable[""] = error.strerror or "cannot be read"
+        return tree
+    try:
+        pending = [""]
+        while pending:
+            listed = zip(pending, _listed(tree, top, pending), strict=True)
+            pending = [below for directory, each in listed for below in _enter(tree, top, directory, each)]
+    finally:
+        os.close(top)
     return tree
 
 
-def _enter(tree: Tree, root: str, directory: str) -> list[str]:
+def _listed(tree: Tree, top: int, directories: list[str]) -> Iterator[Listed]:
+    """List directories; two threads look at what is in them, if anything is looked at."""
+    if not tree.stamped:
+        return iter(list_directories(top, directories, tree.files, _NO_STAMP))
+    parts = [directories[start : start + _TOGETHER] for start in range(0, len(directories), _TOGETHER)]
+    return itertools.chain.from_iterable(share(lambda part: list_directories(top, part, tree.files), parts))
+
+
+def _enter(tree: Tree, top: int, directory: str, listed: Listed) -> list[str]:
     """Take what lies directly in a directory; return its subdirectories."""
     below: list[str] = []
+    holds = listed.holds_files
     prefix = f"{directory}/" if directory else ""
     try:
-        with opened(layout.join(root, directory), _LIST) as fd:
-            files, others = list_directory(fd, prefix, None if tree.stamped else _NO_STAMP)
-            tree.files.update(files)
-            holds = bool(files)
-            for name, mode, stamp in others:
-                if is_internal(name):
-                    if name == layout.LINKS:
-                        tree.links[directory] = stamp
-                    continue
-                holds = True
-                if stat.S_ISREG(mode) and _is_utf8(name):
-                    tree.files[prefix + name] = stamp
-                else:
-                    _take_other(tree, name, mode, prefix + name, below, fd)
+        for name, mode, stamp in listed.others:
+            if is_internal(name):
+                if name == layout.LINKS:
+                    tree.links[directory] = stamp
+                continue
+            holds = True
+            if stat.S_ISREG(mode) and _is_utf8(name):
+                tree.files[prefix + name] = stamp
+            else:
+                _take_other(tree, name, mode, prefix + name, below, top)
     except OSError as error:
-        tree.unreadable[directory] = error.strerror or "cannot be read"
+        listed = Listed(holds, [], error.errno or errno.EIO)
+    if listed.error:
+        tree.unreadable[directory] = os.strerror(listed.error)
         return []
     if directory and not holds:
         tree.empty.add(directory)
@@ -112,14 +129,14 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], fd: int) -> None:
+def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], top: int) -> None:
     if not _is_utf8(name):
         tree.others[path] = "a name that is not valid UTF-8"
     elif stat.S_ISDIR(mode):
         tree.directories.add(path)
         below.append(path)
     elif stat.S_ISLNK(mode):
-        tree.symlinks[path] = os.readlink(name, dir_fd=fd)
+        tree.symlinks[path] = os.readlink(path, dir_fd=top)
     else:
         tree.others[path] = "a FIFO, socket or device"
 

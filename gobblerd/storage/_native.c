@@ -662,13 +662,17 @@ typedef struct {
 
 enum look { AT_NONE, AT_ALL, AT_FILES }; /* what is looked at; where a filesystem tells no types all is */
 
-/* List (and look at) some names; NULL with an error number, and with the name where one is to blame. */
-static named *list_names(int fd, enum look look, char *listing, size_t *count, int *error, const char **blamed)
+/* List (and look at) some names; NULL with an error number, and with the name where one is to blame.
+ *
+ * `*room` is the listing's, and then what it has left.
+ */
+static named *list_names(int fd, enum look look, char *listing, size_t *room, size_t *count, int *error,
+                         const char **blamed)
 {
     long size;
     *count = 0;
     do {
-        size = syscall(SYS_getdents64, fd, listing, (size_t)LISTING);
+        size = syscall(SYS_getdents64, fd, listing, *room);
         for (long at = 0; at < size; at += ((entry *)(listing + at))->length) {
             const char *name = ((entry *)(listing + at))->name;
             *count += strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
@@ -678,6 +682,7 @@ static named *list_names(int fd, enum look look, char *listing, size_t *count, i
         size = 0;
     named *found = size < 0 ? NULL : malloc((*count + 1) * sizeof *found), *next = found;
     *error = size < 0 ? errno : ENOMEM;
+    *room -= size < 0 ? 0 : (size_t)size;
     for (long at = 0; found && at < size; at += ((entry *)(listing + at))->length) {
         const char *name = ((entry *)(listing + at))->name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -722,23 +727,80 @@ static int is_plain(const named *n)
     return S_ISREG(n->status.st_mode) && *end == 0 && strncmp(n->name, "..", 2) != 0 && end - n->name <= NAME_MOST;
 }
 
-/* Put some names where they belong; `path` holds the prefix, and has room for a name. 0, or -1 with an exception. */
-static int sort_out(const named *names, size_t count, char *path, size_t prefix, PyObject *nothing, PyObject *files,
-                    PyObject *others)
+enum {
+    PAGES_MOST = 1024,      /* pages (of one directory or of several) that are listed in one go, */
+    PAGE_LEAST = 32 * 1024, /* bytes that one is given room for, */
+    NAMES_MANY = 4096,      /* and names after which no more are */
+};
+
+/* Some names of a directory, the last ones if there are none. */
+typedef struct {
+    Py_ssize_t directory;
+    named *names; /* NULL: it could not be listed */
+    size_t count;
+    int error;
+} page;
+
+/* What is being listed. */
+typedef struct {
+    int top_fd;
+    file *directories; /* as far as they are names, below the top */
+    Py_ssize_t count, next;
+    int fd; /* of the next one, if it is open; else -1 */
+    enum look look;
+    char *listing;
+    page *pages;
+    size_t used; /* pages */
+} listing_of;
+
+static page list_page(listing_of *l, char *listing, size_t *room)
 {
-    int failed = 0;
-    for (size_t i = 0; i < count && !failed; i++) {
-        const char *name = names[i].name;
-        int plain = is_plain(names + i);
-        PyObject *stamp = nothing == Py_None ? stamp_of(&names[i].status) : Py_NewRef(nothing), *key, *item = NULL;
-        if (plain) {
-            size_t size = strlen(name);
-            memcpy(path + prefix, name, size);
+    page found = {.directory = l->next};
+    const char *blamed = NULL, *name = l->directories[l->next].name;
+    if (l->fd < 0)
+        l->fd = open_retrying(l->top_fd, *name ? name : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (l->fd < 0)
+        found.error = errno;
+    else
+        found.names = list_names(l->fd, l->look, listing, room, &found.count, &found.error, &blamed);
+    if (!found.names)
+        found.count = 0;
+    if (!found.count) { /* its end, or an error */
+        if (l->fd >= 0)
+            close(l->fd);
+        l->fd = -1;
+        l->next++;
+    }
+    return found;
+}
+
+/* List some pages, without the GIL. */
+static void list_pages(listing_of *l)
+{
+    size_t names = 0, room = LISTING;
+    for (l->used = 0; l->next < l->count && l->used < PAGES_MOST && room >= PAGE_LEAST && names < NAMES_MANY;) {
+        page one = list_page(l, l->listing + LISTING - room, &room);
+        l->pages[l->used++] = one;
+        names += one.count;
+    }
+}
+
+/* Put a page's names where they belong; `path` has room for a name after the directory's. 0, or -1 with an exception. */
+static int sort_out(const page *one, char *path, size_t prefix, PyObject *nothing, PyObject *files, PyObject *others)
+{
+    int failed = 0, plain = 0;
+    for (size_t i = 0; i < one->count && !failed; i++) {
+        const named *n = one->names + i;
+        PyObject *stamp = nothing == Py_None ? stamp_of(&n->status) : Py_NewRef(nothing), *key, *item = NULL;
+        if (is_plain(n)) {
+            size_t size = strlen(n->name);
+            memcpy(path + prefix, n->name, size);
             key = PyUnicode_FromStringAndSize(path, (Py_ssize_t)(prefix + size));
             failed = !key || !stamp || PyDict_SetItem(files, key, stamp) < 0;
+            plain++;
         } else {
-            PyObject *mode = PyLong_FromUnsignedLong(names[i].status.st_mode & (nothing == Py_None ? ~0u : (unsigned)S_IFMT));
-            key = PyUnicode_DecodeFSDefault(name);
+            PyObject *mode = PyLong_FromUnsignedLong(n->status.st_mode & (nothing == Py_None ? ~0u : (unsigned)S_IFMT));
+            key = PyUnicode_DecodeFSDefault(n->name);
             item = key && mode && stamp ? PyTuple_Pack(3, key, mode, stamp) : NULL;
             failed = !item || PyList_Append(others, item) < 0;
             Py_XDECREF(mode);
@@ -747,49 +809,88 @@ static int sort_out(const named *names, size_t count, char *path, size_t prefix,
         Py_XDECREF(key);
         Py_XDECREF(stamp);
     }
+    return failed ? -1 : plain;
+}
+
+/* Add what a page says of its directory to its [holds plain files, others, error number]; 0, or -1 with an exception. */
+static int add_page(const page *one, const char *directory, PyObject *nothing, PyObject *files, PyObject *found)
+{
+    size_t prefix = strlen(directory);
+    char *path = PyMem_Malloc(prefix + 1 + NAME_MOST);
+    if (!path) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(path, directory, prefix);
+    if (prefix)
+        path[prefix++] = '/';
+    PyObject *listed = PyList_GetItem(found, one->directory), *error;
+    int plain = sort_out(one, path, prefix, nothing, files, PyList_GetItem(listed, 1)), failed = plain < 0;
+    if (plain > 0)
+        failed = PyList_SetItem(listed, 0, Py_NewRef(Py_True)) < 0;
+    if (!failed && !one->names)
+        failed = !(error = PyLong_FromLong(one->error)) || PyList_SetItem(listed, 2, error) < 0;
+    PyMem_Free(path);
     return -failed;
 }
 
-/* list_directory(fd, prefix, nothing) -> (files, others): what is in an opened directory, from where it is read.
- *
- * `files`: the path of each plain file, that is `prefix` and its name, with its stamp. `others`: (name, mode,
- * stamp) of each other name. If `nothing` is not None it stands for each stamp, and modes are no more than types.
- */
-static PyObject *list_directory(PyObject *self, PyObject *arguments)
+/* For each directory a [False, [], 0]. */
+static PyObject *nothing_listed(Py_ssize_t count)
 {
-    const char *prefix, *blamed = NULL;
-    Py_ssize_t length;
-    size_t count = 0;
-    int fd, error = 0, failed = 0;
-    PyObject *nothing, *found = NULL;
+    PyObject *found = PyList_New(count);
+    for (Py_ssize_t i = 0; found && i < count; i++) {
+        PyObject *one = Py_BuildValue("[O[]i]", Py_False, 0);
+        if (!one || PyList_SetItem(found, i, one) < 0)
+            Py_CLEAR(found);
+    }
+    return found;
+}
+
+/* list_directories(top_fd, paths, nothing, files) -> list of [holds plain files, others, error number].
+ *
+ * The path of each plain file gets its stamp in `files`; `others` are (name, mode, stamp) of each other name. If
+ * `nothing` is not None it stands for each stamp, and modes are no more than types.
+ */
+static PyObject *list_directories(PyObject *self, PyObject *arguments)
+{
+    PyObject *sequence, *nothing, *files, *found = NULL;
+    listing_of l = {.fd = -1};
+    int failed;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "is#O", &fd, &prefix, &length, &nothing))
+    if (!PyArg_ParseTuple(arguments, "iOOO!", &l.top_fd, &sequence, &nothing, &PyDict_Type, &files))
         return NULL;
-    char *listing = PyMem_Malloc(LISTING), *path = PyMem_Malloc((size_t)length + NAME_MOST);
-    PyObject *files = PyDict_New(), *others = PyList_New(0);
-    if (!listing || !path)
+    PyObject *paths = PySequence_List(sequence);
+    if (!paths)
+        return NULL;
+    l.count = PyList_Size(paths);
+    l.look = nothing == Py_None ? AT_ALL : AT_NONE;
+    l.directories = PyMem_Calloc((size_t)l.count + 1, sizeof *l.directories);
+    l.listing = PyMem_Malloc(LISTING);
+    l.pages = PyMem_Malloc(PAGES_MOST * sizeof *l.pages);
+    failed = !l.directories || !l.listing || !l.pages;
+    if (failed)
         PyErr_NoMemory();
-    else
-        memcpy(path, prefix, (size_t)length);
-    failed = !listing || !path || !files || !others;
-    do {
-        named *names = NULL;
-        if (!failed) {
-            Py_BEGIN_ALLOW_THREADS
-            names = list_names(fd, nothing == Py_None ? AT_ALL : AT_NONE, listing, &count, &error, &blamed);
-            Py_END_ALLOW_THREADS
-            if (!names)
-                raise_for(error, blamed);
-            failed = !names || sort_out(names, count, path, (size_t)length, nothing, files, others) < 0;
-        }
-        free(names);
-    } while (!failed && count);
+    for (Py_ssize_t i = 0; i < l.count && !failed; i++)
+        failed = !(l.directories[i].name = name_of(PyList_GetItem(paths, i), &l.directories[i].encoded));
     if (!failed)
-        found = PyTuple_Pack(2, files, others);
-    Py_XDECREF(files);
-    Py_XDECREF(others);
-    PyMem_Free(listing);
-    PyMem_Free(path);
+        failed = !(found = nothing_listed(l.count));
+    while (!failed && l.next < l.count) {
+        Py_BEGIN_ALLOW_THREADS
+        list_pages(&l);
+        Py_END_ALLOW_THREADS
+        for (size_t i = 0; i < l.used; i++) {
+            failed = failed || add_page(l.pages + i, l.directories[l.pages[i].directory].name, nothing, files, found) < 0;
+            free(l.pages[i].names);
+        }
+    }
+    if (l.fd >= 0)
+        close(l.fd);
+    free_files(l.directories, l.count);
+    PyMem_Free(l.listing);
+    PyMem_Free(l.pages);
+    Py_DECREF(paths);
+    if (failed)
+        Py_CLEAR(found);
     return found;
 }
 
@@ -860,7 +961,7 @@ static PyObject *list_of_offered(const named *names, size_t count, const char *t
  */
 static PyObject *survey_directory(PyObject *self, PyObject *arguments)
 {
-    size_t count = 0;
+    size_t count = 0, room = LISTING;
     int fd, error = 0, failed = 0;
     const char *blamed = NULL;
     char *texts = NULL;
@@ -873,7 +974,7 @@ static PyObject *survey_directory(PyObject *self, PyObject *arguments)
         return PyErr_NoMemory();
     named *names;
     Py_BEGIN_ALLOW_THREADS /* a file server may hang */
-    names = list_names(fd, AT_FILES, listing, &count, &error, &blamed);
+    names = list_names(fd, AT_FILES, listing, &room, &count, &error, &blamed);
     failed = names ? read_texts(fd, names, count, &texts) : 0;
     Py_END_ALLOW_THREADS
     if (!names)
@@ -1004,7 +1105,7 @@ static PyMethodDef METHODS[] = {
     {"read_files", read_files, METH_VARARGS, NULL},
     {"digest_files", digest_files, METH_VARARGS, NULL},
     {"write_files", write_files, METH_VARARGS, NULL},
-    {"list_directory", list_directory, METH_VARARGS, NULL},
+    {"list_directories", list_directories, METH_VARARGS, NULL},
     {"survey_directory", survey_directory, METH_VARARGS, NULL},
     {"unlink_files", unlink_files, METH_VARARGS, NULL},
     {"make_links", make_links, METH_VARARGS, NULL},

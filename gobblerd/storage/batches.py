@@ -6,17 +6,18 @@ comes back as None, for the caller to judge the slow way.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from gobblerd.domain.names import is_internal
 from gobblerd.storage import native
-from gobblerd.storage.files import FILE_MODE, write_all
+from gobblerd.storage.files import FILE_MODE, opened, write_all
 from gobblerd.storage.lanes import WORTH_WHILE, md5_many
 
 Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
@@ -31,6 +32,15 @@ _MANY_LINKS = 32  # that are made in one go, and seen as one change by who audit
 _TINY = 4096  # bytes that a lane alone hashes as soon as hashlib has begun
 _NAMES = 1000  # that are listed at a time
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Listed(NamedTuple):
+    """What is in a directory besides plain files."""
+
+    holds_files: bool  # plain ones
+    others: list[Name]
+    error: int = 0  # why it could not be listed whole
 
 
 def read_files(
@@ -136,35 +146,43 @@ def create(name: str, dir_fd: int) -> int:
     return os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
 
 
-def list_directory(
-    fd: int, prefix: str, nothing: RawStamp | None = None
-) -> tuple[dict[str, RawStamp], list[Name]]:
-    """Return what is in an opened directory, judged without following links: plain files, and other names.
+def list_directories(
+    top_fd: int, paths: Sequence[str], files: dict[str, RawStamp], nothing: RawStamp | None = None
+) -> list[Listed]:
+    """List directories below an opened one ("" is that itself); what is in them is judged, no link followed.
 
-    Plain are regular files whose names are ASCII and not internal; they come by path, which is `prefix`
-    (valid UTF-8) and the name. With `nothing` that stands for every stamp, and of a mode there is only the
-    type, which most filesystems tell without a look at each. OSError where it cannot be listed; where one
-    name is to blame (it went meanwhile), that is its `filename`.
+    Plain files, which are regular and have a name that is ASCII and not internal, go into `files`: their path
+    from the top, and their stamp. With `nothing` that stands for every stamp, and of a mode there is only the
+    type, which most filesystems tell without a look at each. Paths are valid UTF-8.
     """
     if native.NATIVE is not None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        found: tuple[dict[str, RawStamp], list[Name]] = native.NATIVE.list_directory(fd, prefix, nothing)
-        return found
-    files: dict[str, RawStamp] = {}
-    others: list[Name] = []
-    with os.scandir(fd) as entries:
-        for name, mode, stamp in map(_name if nothing is None else partial(_kind, nothing), entries):
-            if stat.S_ISREG(mode) and name.isascii() and not is_internal(name):
-                files[prefix + name] = stamp
-            else:
-                others.append((name, mode, stamp))
-    return files, others
+        found = native.NATIVE.list_directories(top_fd, paths, nothing, files)
+        return [Listed(*each) for each in found]
+    return [_listed(top_fd, path, files, nothing) for path in paths]
+
+
+def _listed(top_fd: int, path: str, files: dict[str, RawStamp], nothing: RawStamp | None) -> Listed:
+    holds_files, others = False, []
+    prefix = f"{path}/" if path else ""
+    judged = _name if nothing is None else partial(_kind, nothing)
+    try:
+        with opened(path or ".", _LIST, dir_fd=top_fd) as fd, os.scandir(fd) as entries:
+            for name, mode, stamp in map(judged, entries):
+                if stat.S_ISREG(mode) and name.isascii() and not is_internal(name):
+                    holds_files = True
+                    files[prefix + name] = stamp
+                else:
+                    others.append((name, mode, stamp))
+    except OSError as error:
+        return Listed(holds_files, others, error.errno or errno.EIO)
+    return Listed(holds_files, others)
 
 
 def survey_directory(fd: int) -> Iterator[list[Offered]]:
     """Yield the names in an opened directory, what they are, and of files and links what there is to know.
 
-    A link that could not be read has None, as anything else has. OSError as `list_directory`.
+    A link that could not be read has None, as anything else has. OSError where the directory cannot be
+    listed; where one name is to blame (it went meanwhile), that is its `filename`.
     """
     if native.NATIVE is None:
         yield from _judged(fd, partial(_offered, fd))

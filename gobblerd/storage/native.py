@@ -15,7 +15,7 @@ def _loaded() -> ModuleType | None:
         from gobblerd.storage import _native  # noqa: PLC0415 - optional, so not at the top
     except ImportError:
         return None
-    is_old = not hasattr(_native, "list_directory")  # built from sources of before, in a checkout
+    is_old = not hasattr(_native, "list_directories")  # built from sources of before, in a checkout
     return _native if not is_old and agrees(_native) else None
 
 

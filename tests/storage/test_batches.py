@@ -1,5 +1,6 @@
 """Batches of small files: only the ordinary is read, only what is new is written, whichever way."""
 
+import errno
 import hashlib
 import itertools
 import os
@@ -8,6 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from gobblerd.storage.batches import (
     HERE,
     Piece,
     digest_files,
-    list_directory,
+    list_directories,
     make_links,
     read_files,
     survey_directory,
@@ -161,60 +163,89 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int, int]:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@pytest.mark.parametrize("prefix", ["", "above/", "\u00e9/\U0001f600/"])
+Listing = tuple[dict[str, tuple[int, int, int, int]], list[tuple[bool, list[Any], int]]]
+
+
+def listed(top: Path, *paths: str, nothing: tuple[int, int, int, int] | None = None) -> Listing:
+    """List directories below `top`: plain files, and what there is besides in each."""
+    files: dict[str, tuple[int, int, int, int]] = {}
+    with opened(str(top), os.O_PATH | os.O_DIRECTORY) as fd:
+        before = len(os.listdir("/proc/self/fd"))
+        found = list_directories(fd, paths, files, nothing)
+        assert len(os.listdir("/proc/self/fd")) == before
+    return files, [tuple(each) for each in found]
+
+
+@pytest.mark.parametrize("below", ["", "above", "\u00e9/\U0001f600"])
 @pytest.mark.parametrize("count", [0, 1, 5000])
 def test_a_directory_is_listed_with_what_its_names_are(
-    either: str, tmp_path: Path, count: int, prefix: str
+    either: str, tmp_path: Path, count: int, below: str
 ) -> None:
     """Plain files apart, however many; all other names too, also those that are not UTF-8."""
+    top = tmp_path / below
+    top.mkdir(parents=True, exist_ok=True)
     plain = {f"a-name-of-some-length-{index}" for index in range(count)} | {"x" * 255, ".f", "a..", " \x7f\n"}
-    odd = {
-        "..internal",
-        "..",
-        "\u00e9",
-        "d",
-        "link",
-        "fifo",
-        os.fsdecode(b"\xff\xfe"),
-        "y" * 127 + "\u00fc",
-    } - {".."}
+    odd = {"..internal", "\u00e9", "d", "link", "fifo", os.fsdecode(b"\xff\xfe"), "y" * 127 + "\u00fc"}
     for name in (plain | odd if count else set()) - {"d", "link", "fifo"}:
-        (tmp_path / name).write_bytes(b"123")
+        (top / name).write_bytes(b"123")
     if count:
-        (tmp_path / "d").mkdir()
-        (tmp_path / "link").symlink_to("nowhere")
-        os.mkfifo(tmp_path / "fifo")
-    there = {name: os.lstat(tmp_path / name) for name in os.listdir(tmp_path)}
-    with opened(str(tmp_path), READ_DIRECTORY) as fd:
-        files, others = list_directory(fd, prefix)
-        assert list_directory(fd, prefix) == (files, others)  # from the beginning again
-        kinds, other_kinds = list_directory(fd, prefix, NOTHING)
+        (top / "d").mkdir()
+        (top / "link").symlink_to("nowhere")
+        os.mkfifo(top / "fifo")
+    there = {name: os.lstat(top / name) for name in os.listdir(top)}
+    prefix = f"{below}/" if below else ""
+    files, [(holds_files, others, error)] = listed(tmp_path, below)
     assert files == {prefix + name: stamp_of(status) for name, status in there.items() if name in plain}
     assert sorted(others) == sorted((n, s.st_mode, stamp_of(s)) for n, s in there.items() if n in odd)
+    assert (holds_files, error) == (bool(count), 0)
     assert len(files) + len(others) == len(there)
-    assert kinds == dict.fromkeys(files, NOTHING)
-    assert other_kinds == [(name, stat.S_IFMT(mode), NOTHING) for name, mode, _ in others]
+    kinds = [(name, stat.S_IFMT(mode), NOTHING) for name, mode, _ in others]
+    assert listed(tmp_path, below, nothing=NOTHING) == (
+        dict.fromkeys(files, NOTHING),
+        [(holds_files, kinds, 0)],
+    )
 
 
-def test_what_cannot_be_listed_is_an_error(either: str, tmp_path: Path) -> None:
-    """A file, a closed descriptor, a directory that went: never an empty list in place of an error."""
-    (tmp_path / "f").touch()
-    with opened(str(tmp_path / "f"), READ_FILE) as fd, pytest.raises(NotADirectoryError) as raised:
-        list_directory(fd, "")
-    assert not isinstance(raised.value.filename, str)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        list_directory(fd, "")
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        list_directory(fd, "", NOTHING)
+def test_many_directories_are_listed_in_their_order(either: str, tmp_path: Path) -> None:
+    """Large and small, empty and missing ones beside each other."""
+    sizes = [3, 0, 1, 4000, 2, 0, 5000, *[1] * 1500, 7]
+    paths = [f"d{number}" for number in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        (tmp_path / path / "below").mkdir(parents=True)
+        for number in range(size):
+            os.close(os.open(tmp_path / path / f"f{number}", os.O_CREAT))
+    (tmp_path / "file").touch()
+    files, found = listed(tmp_path, "missing", *paths, "file", "d0", nothing=NOTHING)
+    assert files == {
+        f"{path}/f{n}": NOTHING for path, size in zip(paths, sizes, strict=True) for n in range(size)
+    }
+    below = [("below", stat.S_IFDIR, NOTHING)]
+    assert found == [
+        (False, [], errno.ENOENT),
+        *[(size > 0, below, 0) for size in sizes],
+        (False, [], errno.ENOTDIR),
+        (True, below, 0),
+    ]
+    assert listed(tmp_path) == ({}, [])
+
+
+def test_what_cannot_be_listed_is_told_with_its_error(either: str, tmp_path: Path) -> None:
+    """Never an empty list in place of an error."""
+    with opened(str(tmp_path), READ_DIRECTORY) as fd:
+        pass
+    assert [each.error for each in list_directories(fd, ["", "x"], {})] == [errno.EBADF] * 2
+    (tmp_path / "loop").symlink_to("loop")
+    assert listed(tmp_path, "loop")[1] == [(False, [], errno.ELOOP)]
 
 
 def test_a_directory_that_was_removed_is_empty(either: str, tmp_path: Path) -> None:
-    """As everywhere else; what is done with it next will fail."""
+    """As everywhere else, or is not there; what is done with it next will fail."""
     (tmp_path / "d").mkdir()
     with opened(str(tmp_path / "d"), READ_DIRECTORY) as fd:
         (tmp_path / "d").rmdir()
-        assert list_directory(fd, "") == ({}, [])
-        assert list_directory(fd, "", NOTHING) == ({}, [])
+        (found,) = list_directories(fd, [""], {})
+    assert (found.holds_files, found.others) == (False, [])
+    assert found.error in {0, errno.ENOENT}
 
 
 def test_files_are_unlinked_if_they_are_the_same(either: str, tmp_path: Path, top: int) -> None:
