@@ -139,11 +139,11 @@ class Candidates:
         """Return the fast checksums of those files of the latest version that still have their size."""
         top = f"{self._root}/{self._latest}"
         pieces = [(HERE, f"{top}/{path}", digest.size) for path, digest in wanted.items()]
-        stamps = read_files(pieces, spare, READ_LINKED, ANYBODY)
+        stamps = read_files(pieces, spare, READ_LINKED | os.O_NOATIME, ANYBODY)  # a look is no access
         return {
             path: xxhash.xxh3_128_hexdigest(place)
-            for path, place, stamp in zip(wanted, places(pieces, spare), stamps, strict=True)
-            if stamp
+            for path, piece, place, stamp in zip(wanted, pieces, places(pieces, spare), stamps, strict=True)
+            if stamp or read_files([piece], place, READ_LINKED, ANYBODY)[0]  # others' files note each reading
         }
 
     def surely_new(self, survey: Survey) -> int:

@@ -51,7 +51,7 @@ class SourceFiles:
     def take(self, files: Collection[SourceFile], path: str, candidates: Candidates) -> Iterator[Taken]:
         """Copy files below `path`, but for those that equal a candidate."""
         suspects = [file for file in files if file.size > SMALL and candidates.has(file.size)]
-        copying = Copying(self._source, path, candidates, self._is_durable)
+        copying = Copying(self._source, path, candidates, self._is_durable, _unnoted(self._source.fd))
         if suspects:
             comparing = Comparing(self._source, candidates)
             others = []
@@ -118,6 +118,7 @@ class Copying(_OfSource):
     path: str
     candidates: Candidates
     is_durable: bool
+    flags: int  # with which small files are opened at first
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:
@@ -149,7 +150,7 @@ class Copying(_OfSource):
                 place[:] = data
                 return digest_of_bytes(data, stamp)
 
-            digests = digest_batch(sources, desk.buffer, READ_FILE, uid or ANYBODY, slowly)
+            digests = digest_batch(sources, desk.buffer, self.flags, uid or ANYBODY, slowly)
             equals = self.candidates.equals(digests, desk.spare)
             write_files(targets, bytes(equal is None for equal in equals), desk.buffer)
         return [
@@ -178,6 +179,19 @@ class Copying(_OfSource):
 
     def _target(self, directory: str) -> str:
         return f"{self.path}/{directory}" if directory else self.path
+
+
+def _unnoted(source_fd: int) -> int:
+    """Return the flags that open a file to be read without noting that in its inode, where we may do that.
+
+    A new file's first reading would else change the inode of each, to be written with our own files' at the
+    sync. Only an owner or root may leave the note out; files of others are then opened the slow way.
+    """
+    try:
+        with opened(".", READ_DIRECTORY | os.O_NOATIME, dir_fd=source_fd):
+            return READ_FILE | os.O_NOATIME
+    except OSError:
+        return READ_FILE
 
 
 def _place(file: SourceFile) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import random
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from gobblerd.storage import native
 from gobblerd.storage.files import begin_write_back, forget_pages
 
 CHUNK = lane_group._CHUNK
+ALICE, BOB = 61001, 61002
 
 
 @pytest.fixture(params=["native", "plain"], autouse=True)
@@ -123,6 +125,35 @@ def test_every_file_is_copied_and_hashed_once(tmp_path: Path, mixture: str) -> N
     total = sum(map(len, taking.contents.values()))
     assert (taking.ticks[-1] if taking.ticks else (0, 0)) == (total, total)
     assert taking.ticks == sorted(taking.ticks)
+
+
+def test_reading_small_files_is_not_noted_in_them(tmp_path: Path) -> None:
+    """Each would be an inode more for the sync to write; whoever looks for unused files is not misled either."""
+    taking = Taking(tmp_path, MIXTURES["many small"])
+    for path in taking.contents:
+        os.utime(taking.top / path, (1000, 2000))
+    taking()
+    assert {(taking.top / path).stat().st_atime for path in taking.contents} == {1000}
+
+
+@pytest.mark.parametrize("owner", ["daemon", "other"])
+def test_files_that_only_others_may_read_unnoted_are_read(owner: str) -> None:
+    """A daemon that is not root, and files of others beside its own or in a source of another."""
+    with tempfile.TemporaryDirectory() as top:  # that others may enter, unlike pytest's
+        os.chmod(top, 0o755)
+        taking = Taking(Path(top), MIXTURES["mixed"] + MIXTURES["many small"], Reader(ALICE, frozenset()))
+        taking.out = Path(top, "below", "out")
+        taking.out.parent.mkdir()
+        os.chmod(taking.out.parent, 0o777)
+        for path in taking.contents:
+            os.chown(taking.top / path, BOB, BOB)
+        os.chown(taking.top, ALICE if owner == "daemon" else BOB, -1)
+        os.seteuid(ALICE)
+        try:
+            assert taking() == {path: expected(data) for path, data in taking.contents.items()}
+        finally:
+            os.seteuid(0)
+        assert taking.copied() == taking.contents
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
