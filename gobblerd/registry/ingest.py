@@ -25,7 +25,7 @@ from gobblerd.registry.linking import Linking
 from gobblerd.registry.neighbours import Candidates, Neighbours
 from gobblerd.registry.settling import Settling
 from gobblerd.registry.source import Reader, SourceFile, Stamp, Survey
-from gobblerd.registry.symlinks import LocalTarget, Surroundings, WhitelistedTarget, link_text
+from gobblerd.registry.symlinks import LocalTarget, Surroundings, WhitelistedTarget, link_text, text_to
 from gobblerd.storage.files import Durability, write_file
 from gobblerd.storage.sync import TreeSync
 
@@ -108,13 +108,15 @@ class Ingest:
         self._survey = survey = files.survey
         self._neighbours = neighbours
         self._settling = Settling(version, neighbours.manifest, files.reader)
-        self._targets = {path: surroundings.target(path, text) for path, text in survey.symlinks}
-        self._elsewhere = self._settled_elsewhere()
+        self._targets = surroundings.targets(survey.symlinks)
+        self._parents: dict[str, tuple[FileAddress, Entry]] = {}  # of links to other versions
+        self._whitelisted: dict[str, Entry] = {}
+        self._judge_links_out()
         self._check_local_links()
 
     def surely_stored(self, candidates: Candidates) -> int:
         """Return the bytes that will count for usage whatever the files hold."""
-        return candidates.surely_new(self._survey) + stored_bytes(self._elsewhere)
+        return candidates.surely_new(self._survey) + stored_bytes(self._whitelisted)
 
     def stage(self, path: str, candidates: Candidates, sync: TreeSync) -> Staged:
         """Make the version's tree at `path`, durable when this returns; Wrong, Exceeded: refused."""
@@ -137,7 +139,7 @@ class Ingest:
             os.unlink(f"{staged.path}/{path}")
             del staged.manifest[path]
         staged.duplicates -= lost
-        self._elsewhere = self._settled_elsewhere()
+        self._judge_links_out()
         self._remove_metadata(staged)
         files = [file for file in self._survey.files if file.path in lost]
         self._fill(files, staged, Candidates("", None, self._neighbours), sync)
@@ -148,7 +150,8 @@ class Ingest:
     ) -> None:
         """Put files, all symbolic links and the metadata into a tree that has none of them."""
         with Linking(staged.path) as linking:
-            linking.add(self._texts(self._elsewhere))
+            linking.add(self._texts(self._whitelisted))
+            linking.add(self._texts_elsewhere())
             for taken in self._files.take(files, staged.path, candidates):
                 self._take(taken, staged, linking)
                 if taken.duplicate is None:
@@ -171,20 +174,20 @@ class Ingest:
 
     # -- links -----------------------------------------------------------------------------------------
 
-    def _settled_elsewhere(self) -> dict[str, Entry]:
-        """Return the entries of links out of the source; their parents and ancestors are alive."""
-        elsewhere = {p: t for p, t in self._targets.items() if not isinstance(t, LocalTarget)}
-        entries: dict[str, Entry] = {}
-        self._settling.settle(elsewhere, entries)
-        for path, entry in entries.items():
-            ancestor = entry.link.ancestor if entry.link else None
-            if ancestor is not None and not self._is_alive(ancestor):
+    def _judge_links_out(self) -> None:
+        """Find what the links out of the source go to; Wrong unless it is there, ancestors too."""
+        elsewhere = {path: to for path, to in self._targets.items() if isinstance(to, FileAddress)}
+        self._parents = self._settling.parents(elsewhere)
+        for path, (_, entry) in self._parents.items():
+            if entry.link is not None and not self._is_alive(entry.link.target):
                 raise Wrong(
                     "the symbolic link {path} goes to a link to {ancestor}, which is no more",
                     path=path,
-                    ancestor=str(ancestor),
+                    ancestor=str(entry.link.target),
                 )
-        return entries
+        self._whitelisted = {}
+        outside = {path: to for path, to in self._targets.items() if isinstance(to, WhitelistedTarget)}
+        self._settling.settle(outside, self._whitelisted)
 
     def _is_alive(self, file: FileAddress) -> bool:
         try:
@@ -194,18 +197,26 @@ class Ingest:
 
     def _check_local_links(self) -> None:
         """Raise Wrong for a link that goes to nothing in the source, or round in a circle."""
-        if len(self._targets) == len(self._elsewhere):  # there is none
+        local = {path: to for path, to in self._targets.items() if isinstance(to, LocalTarget)}
+        if not local:
             return
-        some = Entry(1, "not known yet")
-        manifest = dict.fromkeys([*(file.path for file in self._survey.files), *self._elsewhere], some)
-        self._settling.settle(self._targets, manifest)
+        there = [*(file.path for file in self._survey.files), *self._parents, *self._whitelisted]
+        self._settling.settle(local, dict.fromkeys(there, Entry(1, "not known yet")))
 
     def _settle(self, staged: Staged, linking: Linking) -> None:
-        """Add the entries of all symbolic links, and have the others made too."""
-        staged.manifest.update(self._elsewhere)
-        self._settling.settle(self._targets, staged.manifest)
-        local = [path for path in self._targets if path not in self._elsewhere]
+        """Add the entries of all symbolic links, and have those within the version made too."""
+        staged.manifest.update(self._whitelisted)
+        for path, (parent, entry) in self._parents.items():
+            staged.manifest[path] = Entry(entry.size, entry.md5sum, link_to(parent, entry))
+        local = {path: to for path, to in self._targets.items() if isinstance(to, LocalTarget)}
+        self._settling.settle(local, staged.manifest)
         linking.add(self._texts({path: staged.manifest[path] for path in local}))
+
+    def _texts_elsewhere(self) -> Iterator[tuple[str, str]]:
+        """Yield the texts of links to other versions, whose entries are made while the links are."""
+        for path, (parent, entry) in self._parents.items():
+            end = entry.link.target if entry.link else parent
+            yield path, self._fitting(path, text_to(self._version, path, end))
 
     def _texts(self, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
         return ((path, self._text(path, entry)) for path, entry in entries.items())
@@ -216,7 +227,10 @@ class Ingest:
             target = self._targets[path]
             assert isinstance(target, WhitelistedTarget)
             return target.path
-        text = link_text(self._version, path, entry.link)
+        return self._fitting(path, link_text(self._version, path, entry.link))
+
+    def _fitting(self, path: str, text: str) -> str:
+        """Return the text, which the system must be able to keep; Exceeded."""
         if len(text) > SYMLINK_MAX_BYTES // 4 and len(text.encode()) > SYMLINK_MAX_BYTES:
             raise Exceeded(
                 "the symbolic link {path} would be longer than {most} bytes",

@@ -38,6 +38,17 @@ class Settling:
             for each in reversed(list(_chain(path, targets, manifest))):
                 manifest[each] = self._entry(each, targets[each], manifest, others)
 
+    def parents(self, targets: Mapping[str, FileAddress]) -> dict[str, tuple[FileAddress, Entry]]:
+        """Return each target with its entry in its version's manifest; Wrong names a link to no file."""
+        others: _Others = {}
+        found = {}
+        for path, target in targets.items():
+            entry = self._entry_elsewhere(path, target, others)
+            if entry is None or entry.is_directory:
+                raise _no_file(path, target)
+            found[path] = target, entry
+        return found
+
     def _entry(self, path: str, target: Target, manifest: Mapping[str, Entry], others: _Others) -> Entry:
         if isinstance(target, FileAddress):
             parent, entry = target, self._entry_elsewhere(path, target, others)
@@ -48,11 +59,7 @@ class Settling:
                 digest = digest_file(fd, path, lambda _: None)
             return Entry(digest.size, digest.md5sum)
         if entry is None or entry.is_directory:
-            raise Wrong(
-                "the symbolic link {path} goes to {target}, which is no file of that version",
-                path=path,
-                target=target.path if isinstance(target, LocalTarget) else str(target),
-            )
+            raise _no_file(path, target)
         return Entry(entry.size, entry.md5sum, link_to(parent, entry))
 
     def _entry_elsewhere(self, path: str, target: FileAddress, others: _Others) -> Entry | None:
@@ -68,6 +75,14 @@ class Settling:
                 target=str(target),
                 error=error.reason,
             ) from None
+
+
+def _no_file(path: str, target: LocalTarget | FileAddress) -> Wrong:
+    return Wrong(
+        "the symbolic link {path} goes to {target}, which is no file of that version",
+        path=path,
+        target=target.path if isinstance(target, LocalTarget) else str(target),
+    )
 
 
 def _chain(path: str, targets: Mapping[str, Target], manifest: Mapping[str, Entry]) -> Iterator[str]:

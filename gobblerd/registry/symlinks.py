@@ -7,7 +7,7 @@ Resolving it for real would skip to the ancestor, and would follow what an attac
 import functools
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gobblerd.domain.errors import Wrong
@@ -66,6 +66,24 @@ class Surroundings:
     def _registry_above(self) -> tuple[str, ...]:
         return tuple(each.rstrip("/") + "/" for each in self.registry)
 
+    def targets(self, links: Iterable[tuple[str, str]]) -> dict[str, Target]:
+        """Return where each link goes, a path and its text, as `target` does.
+
+        Most links of one version go to the same other one, whose directory need not be judged again.
+        """
+        found: dict[str, Target] = {}
+        above, version = "", ("", "", "")  # the directory that the text before began with
+        for path, text in links:
+            if above and text.startswith(above) and _is_plain(rest := text[len(above) :]):
+                found[path] = FileAddress(*version, rest)
+                continue
+            found[path] = target = self.target(path, text)
+            if isinstance(target, FileAddress) and _is_normal(text) and text.endswith(f"/{target.path}"):
+                above, version = text[: -len(target.path)], (target.project, target.asset, target.version)
+                if any(each.startswith(above) for each in (*self._here_above, *self._registry_above)):
+                    above = ""  # a directory in it means something else
+        return found
+
     def target(self, path: str, text: str) -> Target:
         """Return where the link at `path` (relative to `here`) goes; Wrong, naming it, if that is nowhere."""
         if _is_normal(text) and not text.startswith(self._here_above):
@@ -116,6 +134,11 @@ def _is_normal(text: str) -> bool:
     return text[:1] == "/" and "//" not in text and "/." not in text and text[-1] != "/"
 
 
+def _is_plain(rest: str) -> bool:
+    """Tell of most relative paths that they are normal, and that no part of them is internal."""
+    return rest != "" and rest[0] not in "./" and "/." not in rest and "//" not in rest and rest[-1] != "/"
+
+
 def _normalised(path: str) -> str:
     # normpath keeps two leading slashes, which POSIX lets mean something else; Linux does not.
     return posixpath.normpath(f"/{path.lstrip('/')}")
@@ -140,7 +163,11 @@ def _is_version(project: str, asset: str, version: str) -> bool:
 
 def link_text(version: Address, path: str, link: Link) -> str:
     """Return what the symbolic link at `path` says: relative, to the ancestor if there is one."""
-    target = link.ancestor or link
+    return text_to(version, path, link.ancestor or link)
+
+
+def text_to(version: Address, path: str, target: FileAddress | Link) -> str:
+    """Return what a symbolic link at `path` of the version says that goes to the target."""
     if target.project != version.project:
         return (
             f"{'../' * (path.count('/') + 3)}{target.project}/{target.asset}/{target.version}/{target.path}"

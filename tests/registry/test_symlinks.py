@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.manifest import FileAddress, Link
@@ -155,3 +157,32 @@ def test_links_on_disk_are_relative(file: str, target: str, text: str) -> None:
     here, there = (FileAddress(*each.split("/", 3)) for each in (file, target))
     assert link_text(here.place, here.path, Link.to(there)) == text
     assert link_text(here.place, here.path, Link.to(FileAddress("x", "y", "z", "w"), there)) == text
+
+
+NESTED = Surroundings(("/data/reg/p/a/1/s", "/stage/s"), ("/data/reg", "/data/reg/p/a/1/x"), ("/white",))
+PARTS = st.sampled_from(["p", "a", "1", "f", "d", "s", "x", "..", ".", "..LOCK", ".hidden", "", "ü", "a..b"])
+TOPS = st.sampled_from(
+    ["/data/reg/p/a/1/", "/mnt/real/reg/p/a/1/", "/data/reg/", "/stage/s/", "/white/", "../", ""]
+)
+TEXTS = st.lists(st.tuples(TOPS, st.lists(PARTS, max_size=6).map("/".join)).map("".join).filter(bool))
+
+
+def judged(around: Surroundings, path: str, text: str) -> object:
+    try:
+        return around.target(path, text)
+    except Wrong as error:
+        return error.reason
+
+
+@given(texts=TEXTS, around=st.sampled_from([AROUND, NESTED]))
+def test_many_links_go_where_each_goes(texts: list[str], around: Surroundings) -> None:
+    """Whatever the texts before it say, and wherever the source and the registry lie."""
+    links = [(f"d/l{index}", text) for index, text in enumerate(texts)]
+    each = {path: judged(around, path, text) for path, text in links}
+    bad = [reason for reason in each.values() if isinstance(reason, str)]
+    if bad:
+        with pytest.raises(Wrong) as raised:
+            around.targets(links)
+        assert raised.value.reason == bad[0]
+    good = [link for link in links if not isinstance(each[link[0]], str)]
+    assert around.targets(good) == {path: each[path] for path, _ in good}
