@@ -6,8 +6,9 @@ that they do not know follow the rules of uploads. What may not be in a version 
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from gobblerd.domain.errors import Absent, Fault, GobblerdError, Invalid, Plain, Wrong
 from gobblerd.domain.links import is_proper
@@ -32,6 +33,7 @@ from gobblerd.registry.transaction import Transaction
 from gobblerd.registry.tree import Columns, FilesOf, Tree, digest_batches, take_tree
 from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
 
+_SIZE = itemgetter(1)  # of a stamp
 _OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
 
 
@@ -138,14 +140,19 @@ class Reindex:
         reading = FilesOf(sorted(stale), lambda path: files[path][1])
         for some in digest_batches(self._root, reading, meter.tick):
             self._keep(some if isinstance(some, Columns) else _as_columns(*some))
-        rebuilt.manifest.update({path: self._entries[path] for path in files})
-        rebuilt.checksums.update({path: self._checksums[path] for path in files})
-        files.update({path: self._stamps[path] for path in files})  # where it differs: the bytes' own
+        self._forget(self._stamps.keys() - files.keys())
+        rebuilt.manifest.update(self._entries)
+        rebuilt.checksums.update(self._checksums)
+        files.update(self._stamps)  # where it differs: the bytes' own
+
+    def _forget(self, gone: Iterable[str]) -> None:
+        for path in gone:
+            del self._stamps[path], self._entries[path], self._checksums[path]
 
     def _keep(self, read: Columns) -> None:
         self._stamps.update(zip(read.paths, read.stamps, strict=True))
         self._checksums.update(zip(read.paths, read.xxh128s, strict=True))
-        entries = map(Entry, [stamp[1] for stamp in read.stamps], read.md5sums)
+        entries = map(Entry, map(_SIZE, read.stamps), read.md5sums)
         self._entries.update(zip(read.paths, entries, strict=True))
 
     # -- links -----------------------------------------------------------------------------------------

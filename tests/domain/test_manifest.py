@@ -1,5 +1,12 @@
 """Manifests and links: parents, ancestors, and what counts for usage."""
 
+import copy
+import dataclasses
+import pickle
+
+import msgspec
+import pytest
+
 from gobblerd.domain.manifest import (
     Entry,
     FileAddress,
@@ -60,3 +67,15 @@ def test_links_by_directory() -> None:
     link = Link.to(REAL)
     manifest = {"l": Entry(1, "x", link), "d/e/m": Entry(1, "x", link), "d/f": Entry(1, "x")}
     assert links_by_directory(manifest) == {"": {"l": link}, "d/e": {"m": link}}
+
+
+def test_entries_are_values() -> None:
+    """Whoever makes them: they compare, and stay as they are."""
+    entry = Entry(3, "x", link_to(REAL, Entry(3, "x")))
+    assert (Entry(), Entry(md5sum="x")) == (Entry(0, "", None), Entry(0, "x"))
+    for same in (copy.deepcopy(entry), pickle.loads(pickle.dumps(entry)), dataclasses.replace(entry)):
+        assert (same, hash(same), repr(same)) == (entry, hash(entry), repr(entry))
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=Entry) == entry
+    assert dataclasses.replace(entry, size=4) == Entry(4, "x", entry.link)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        entry.size = 4  # type: ignore[misc]

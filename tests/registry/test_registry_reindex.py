@@ -89,3 +89,20 @@ def test_flaw_is_kept_until_the_lock(book: Book, reindex: Reindex) -> None:
     os.unlink(book.full("p/a/2/bad"))
     assert not reindex.is_current(rebuilt)
     assert reindex.read().flaw is None
+
+
+def test_what_is_gone_at_the_next_reading_is_forgotten(
+    book: Book, reindex: Reindex, hashed: list[int]
+) -> None:
+    """And hashed afresh if it comes back, whatever stamp it has then."""
+    assert sorted(reindex.read().checksums) == ["d/h", "g"]
+    os.rename(book.full("p/a/2/g"), book.full("p/a/x"))
+    rebuilt = reindex.read()
+    assert rebuilt.flaw is None
+    assert (sorted(rebuilt.manifest), sorted(rebuilt.checksums)) == (["d/e", "d/h", "l"], ["d/h"])
+    assert reindex.is_current(rebuilt)
+    hashed.clear()
+    os.rename(book.full("p/a/x"), book.full("p/a/2/g"))
+    rebuilt = reindex.read()
+    assert (sorted(rebuilt.checksums), hashed) == (["d/h", "g"], [len(b"second")])
+    assert reindex.is_current(rebuilt)
