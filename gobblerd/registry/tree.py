@@ -34,6 +34,7 @@ DIRECTORY = "a directory that holds something"
 NOTHING = "nothing"
 _TOP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _TOGETHER = 16  # directories that are listed in one go
+_UNNOTED = READ_FILE | os.O_NOATIME  # a look is no access: it would change each inode
 _NO_STAMP: RawStamp = (0, 0, 0, 0)
 
 
@@ -212,8 +213,11 @@ class _Hashing:
         return file.path, _sentence(error)
 
     def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Columns | Hashed]:
+        return self._batch(files, desk, _UNNOTED)
+
+    def _batch(self, files: Sequence[SourceFile], desk: Desk, flags: int) -> list[Columns | Hashed]:
         pieces = [(self.top, file.path, file.size) for file in files]
-        found, md5sums = read_and_digest(pieces, desk.buffer, READ_FILE, ANYBODY)
+        found, md5sums = read_and_digest(pieces, desk.buffer, flags, ANYBODY)
         xxh128s = list(map(xxhash.xxh3_128_hexdigest, places(pieces, desk.buffer)))
         paths = [file.path for file in files]
         stamps = [stamp for stamp in found if stamp is not None]
@@ -221,13 +225,15 @@ class _Hashing:
             return [Columns(paths, stamps, md5sums, xxh128s)]
         read = [index for index, stamp in enumerate(found) if stamp is not None]
         columns = [[column[index] for index in read] for column in (paths, md5sums, xxh128s)]
-        slowly = [index for index, stamp in enumerate(found) if stamp is None]
+        others = [file for file, stamp in zip(files, found, strict=True) if stamp is None]
+        return [Columns(columns[0], stamps, columns[1], columns[2]), *self._others(others, desk, flags)]
+
+    def _others(self, files: Sequence[SourceFile], desk: Desk, flags: int) -> list[Columns | Hashed]:
+        """Hash what was not as expected: once more if only owners may read it that way, then slowly."""
+        if flags == _UNNOTED:
+            return self._batch(files, desk, READ_FILE)
         return [
-            Columns(columns[0], stamps, columns[1], columns[2]),
-            *(
-                (paths[index], digest_at(f"{self.root}/{paths[index]}", paths[index], lambda _: None))
-                for index in slowly
-            ),
+            (file.path, digest_at(f"{self.root}/{file.path}", file.path, lambda _: None)) for file in files
         ]
 
 

@@ -10,6 +10,7 @@ from support.registries import Book, To, Whitelisted, read_json, write_json
 
 from gobblerd.domain.errors import Busy
 from gobblerd.domain.names import Address
+from gobblerd.registry import tree
 from gobblerd.registry.checks import Flaw, Problem, check_version
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.source import SourceFile
@@ -316,3 +317,34 @@ def test_file_that_cannot_be_read(bench: Bench) -> None:
     assert not isinstance(found["plain"], str)
     nowhere = dict(digest_files(bench.full("no/such"), paths, lambda _: None))
     assert nowhere == dict.fromkeys(("no/such", "white", "plain"), "No such file or directory")
+
+
+def test_reading_small_files_is_not_noted(bench: Bench) -> None:
+    """Nor is any inode changed by it."""
+    os.utime(bench.full("plain"), ns=(1, 2))
+    before = os.stat(bench.full("plain"))
+    assert not bench.problems()
+    after = os.stat(bench.full("plain"))
+    assert (after.st_atime_ns, after.st_ctime_ns) == (1, before.st_ctime_ns)
+
+
+def test_files_that_are_not_ours_are_read_as_any_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only an owner may read without a note in the inode; the rest of a batch is read many at a time, too."""
+    read = tree.read_and_digest
+    batches: list[list[str]] = []
+
+    def refusing(pieces: list[Any], buffer: memoryview, flags: int, owner: int) -> Any:
+        batches.append([name for _, name, _ in pieces])
+        stamps, md5sums = read(pieces, buffer, flags, owner)
+        refused = [bool(flags & os.O_NOATIME) and name != "plain" for _, name, _ in pieces]
+        return (
+            [None if each else stamp for each, stamp in zip(refused, stamps, strict=True)],
+            ["" if each else md5sum for each, md5sum in zip(refused, md5sums, strict=True)],
+        )
+
+    sizes = {name: os.stat(bench.full(name)).st_size for name in ("d/deep", "plain")}
+    files = [SourceFile(path, size) for path, size in sizes.items()] + [SourceFile("gone", 1)]
+    expected = dict(digest_files(bench.full(""), files, lambda _: None))
+    monkeypatch.setattr(tree, "read_and_digest", refusing)
+    assert dict(digest_files(bench.full(""), files, lambda _: None)) == expected
+    assert batches == [["d/deep", "plain", "gone"], ["d/deep", "gone"]]
