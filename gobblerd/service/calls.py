@@ -178,8 +178,12 @@ class CallServer:
                 data = self._channel.recv(_RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:  # another thread was faster
                 return True
-            for content in self._messages.cut(data):
-                self._take(call_of(content))
+            try:
+                for content in self._messages.cut(data):
+                    self._take(call_of(content))
+            except msgspec.DecodeError:  # nothing that follows can be trusted: another web process is started
+                log.exception("the web process said what is no call")
+                self._channel.shutdown(socket.SHUT_RDWR)
             return bool(data)
 
     def _take(self, call: Call) -> None:

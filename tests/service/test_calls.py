@@ -14,7 +14,7 @@ from support.rest import FakeSpool, Progress, response_of
 from gobblerd.domain.errors import Fault, Wrong
 from gobblerd.domain.messages import Response
 from gobblerd.service.calls import CallServer, Desk, Outbox
-from gobblerd.service.web.messages import ABSENT, Call, Messages, Reply, message, said_of
+from gobblerd.service.web.messages import ABSENT, Call, Close, Messages, Reply, message, said_of
 
 SECONDS = 60.0
 NAME = "request-health_check-1"
@@ -127,6 +127,29 @@ def test_the_end_of_the_other_end() -> None:
         caller.channel.close()
         assert lost.wait(SECONDS)
         waits.set_result(response_of(NAME))
+
+
+@pytest.mark.parametrize("nonsense", [message(Close()), b"\0\0\0\1\xc1"], ids=["no call", "no msgpack"])
+def test_what_is_no_call_ends_the_connection(nonsense: bytes) -> None:
+    """What came before it is answered; what follows it is not taken for anything."""
+    lost = threading.Event()
+    with served(FakeSpool(), lost.set) as caller:
+        assert [reply.number for reply in caller.ask(Call(1, "problems"))] == [1]
+        caller.channel.sendall(nonsense + message(Call(2, "problems")))
+        assert lost.wait(SECONDS)
+        assert caller.channel.recv(1) == b""
+
+
+def test_what_is_no_call_does_not_hurt_a_performer_who_fetches_it() -> None:
+    """The connection ends all the same."""
+    ours, theirs = socket.socketpair()
+    lost = threading.Event()
+    with ours, theirs:
+        server = CallServer(ours, Desk(FakeSpool(), list, metrics, status), lost.set)
+        theirs.sendall(message(Close()))
+        server._fetch()
+        server.start()
+        assert lost.wait(SECONDS)
 
 
 def test_an_outbox_never_waits() -> None:
