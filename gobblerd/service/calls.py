@@ -142,6 +142,7 @@ class CallServer:
         self._lost = lost
         self._receiving = threading.Lock()  # whoever has it takes messages in their order
         self._messages = Messages()
+        self._makes_sense = True
 
     def start(self) -> None:
         """Begin to answer; returns at once."""
@@ -174,6 +175,8 @@ class CallServer:
     def _receive(self) -> bool:
         """Take what is there, in order; False at the end. Never waits. OSError if the other end is gone."""
         with self._receiving:
+            if not self._makes_sense:
+                return False
             try:
                 data = self._channel.recv(_RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:  # another thread was faster
@@ -181,8 +184,11 @@ class CallServer:
             try:
                 for content in self._messages.cut(data):
                     self._take(call_of(content))
-            except msgspec.DecodeError:  # nothing that follows can be trusted: another web process is started
+            except (
+                msgspec.DecodeError
+            ):  # nor is what follows to be taken for a call: another web process comes
                 log.exception("the web process said what is no call")
+                self._makes_sense = False
                 self._channel.shutdown(socket.SHUT_RDWR)
             return bool(data)
 

@@ -132,12 +132,13 @@ def test_the_end_of_the_other_end() -> None:
 @pytest.mark.parametrize("nonsense", [message(Close()), b"\0\0\0\1\xc1"], ids=["no call", "no msgpack"])
 def test_what_is_no_call_ends_the_connection(nonsense: bytes) -> None:
     """What came before it is answered; what follows it is not taken for anything."""
-    lost = threading.Event()
-    with served(FakeSpool(), lost.set) as caller:
+    lost, spool = threading.Event(), FakeSpool(files={NAME: Future()})
+    with served(spool, lost.set) as caller:
         assert [reply.number for reply in caller.ask(Call(1, "problems"))] == [1]
-        caller.channel.sendall(nonsense + message(Call(2, "problems")))
+        caller.channel.sendall(nonsense + message(Call(2, "post", NAME)))
         assert lost.wait(SECONDS)
         assert caller.channel.recv(1) == b""
+    assert spool.posted == []
 
 
 def test_what_is_no_call_does_not_hurt_a_performer_who_fetches_it() -> None:
