@@ -4,25 +4,29 @@ Without a compiler, or where it fails, gobblerd is installed without them, and w
 Python in its place.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 
-def extension(path: str) -> Extension:
-    """Return the module of this path, without `.c`."""
+def extension(path: str, *parts: str) -> Extension:
+    """Return the module of this path (without `.c`), of which these files of `c/` beside it are parts."""
+    place = Path(path).parent / "c"
     return Extension(
         path.replace("/", "."),
-        [f"{path}.c"],
+        [f"{path}.c", *(str(place / f"{part}.c") for part in parts)],
+        depends=[str(header) for header in sorted(Path("gobblerd").rglob("*.h"))],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
-        extra_compile_args=["-O3"],
+        extra_compile_args=["-O3", "-fvisibility=hidden"],
         py_limited_api=True,
         optional=True,
     )
 
 
 EXTENSIONS = [
-    extension("gobblerd/storage/_native"),
+    extension("gobblerd/storage/_native", "md5", "streams", "files", "names", "links"),
     extension("gobblerd/storage/_single"),
-    extension("gobblerd/registry/_sums"),
+    extension("gobblerd/registry/_sums", "scan", "manifests"),
     extension("gobblerd/registry/_names"),
 ]
 

@@ -6,32 +6,15 @@
  * audit hooks by single.py, as `os.open` does.
  */
 
-#define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "c/extension.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define LOST " (deleted)" /* proc(5): how the path of an open file ends that has no name any more */
 
 enum { HANDLE_MOST = 128 }; /* MAX_HANDLE_SZ */
-
-static int open_retrying(int dir_fd, const char *name, int flags, mode_t mode)
-{
-    int fd;
-    do
-        fd = openat(dir_fd, name, flags, mode);
-    while (fd < 0 && errno == EINTR);
-    return fd;
-}
 
 /* Read up to `most` bytes, or less at the end of the file; -1 with errno. */
 static ssize_t read_fully(int fd, char *buffer, size_t most)
@@ -130,13 +113,6 @@ static int has_lost_its_name(int fd)
            ((size_t)length >= ending && memcmp(path + length - ending, LOST, ending) == 0);
 }
 
-static int is_same(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
-           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
 /* The order matters: links are counted first, then the name is asked for. */
 static void read_opened(int fd, long long most, int wants_handle, whole *w)
 {
@@ -152,11 +128,6 @@ static void read_opened(int fd, long long most, int wants_handle, whole *w)
     if (!w->body || read_fully(fd, w->body, (size_t)w->status.st_size + 1) != w->status.st_size)
         return;
     w->is_whole = fstat(fd, &after) == 0 && is_same(&w->status, &after);
-}
-
-static long long nanoseconds(const struct timespec *time)
-{
-    return (long long)time->tv_sec * 1000000000LL + time->tv_nsec;
 }
 
 /* read_whole(dir_fd, name, flags, most, wants_handle) -> (inode, mode, links, uid, size, mtime, ctime), handle, body
