@@ -21,6 +21,7 @@ from aiohttp import web
 from gobblerd.domain.messages import Identity, Response
 from gobblerd.registry.browse import Browser
 from gobblerd.service.calls import Desk, settled
+from gobblerd.service.web.connections import listen, make_runner
 from gobblerd.service.web.messages import Call, Kind, Reply
 from gobblerd.service.web.page.page import make_page
 from gobblerd.service.web.rest import Patience, ServiceInfo, make_app
@@ -155,18 +156,23 @@ class _Running(NamedTuple):
 
 
 async def _serve(app: web.Application, started: Future[_Running]) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    runner, servers = make_runner(app), list[asyncio.Server]()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     try:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        started.set_result(_Running(runner.addresses[0][1], lambda: loop.call_soon_threadsafe(stop.set)))
+        assert runner.server is not None
+        listener = socket.create_server(("127.0.0.1", 0))
+        servers = await listen(runner.server, [listener])
+        port = listener.getsockname()[1]
+        started.set_result(_Running(port, lambda: loop.call_soon_threadsafe(stop.set)))
         await stop.wait()
     except BaseException as error:
         if started.done():
             raise
         started.set_exception(error)  # for the thread that waits
     finally:
+        for server in servers:
+            server.close()
         await runner.cleanup()
 
 

@@ -1,7 +1,4 @@
-"""What every HTTP answer has in common: JSON as clients expect it, errors as sentences, CORS.
-
-Limit: a request that is not HTTP is answered by the server library, in plain text.
-"""
+"""What every HTTP answer has in common: JSON as clients expect it, errors as sentences, CORS."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,6 +13,9 @@ from gobblerd.registry.content_types import JSON
 from gobblerd.service.codes import STATUS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_EVERYONE = {"Access-Control-Allow-Origin": "*"}
+_INTERNAL = "an internal error of the service; its log has more"
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +32,22 @@ def error_answer(reason: str, status: int, headers: Mapping[str, str] | None = N
     return json_answer(error_body(reason), status, headers)
 
 
+def not_understood(status: int, message: str) -> web.Response:
+    """Return the answer to what the server library cannot take for HTTP, whose `message` begins with why.
+
+    Its further lines quote what came. The connection ends, since nobody knows where the next request begins.
+    """
+    why = message.partition("\n")[0].rstrip(": ")
+    known = why and status < STATUS[Kind.FAULT]
+    reason = f"this is no request that HTTP knows: {why}" if known else _INTERNAL
+    answer = error_answer(reason, status, _EVERYONE)
+    answer.force_close()
+    return answer
+
+
 async def allow_everyone(_request: web.Request, response: web.StreamResponse) -> None:
     """Let pages of any origin read the answer; the registry is readable to everyone anyway."""
-    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers.update(_EVERYONE)
 
 
 @web.middleware
@@ -52,7 +65,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return json_answer(error_body(error.reason, error.details()), STATUS[error.kind])
     except Exception:  # noqa: BLE001 - the edge: whatever it is, it is logged and answered
         _log.exception("cannot answer", method=request.method, path=request.path)
-        return error_answer("an internal error of the service; its log has more", STATUS[Kind.FAULT])
+        return error_answer(_INTERNAL, STATUS[Kind.FAULT])
 
 
 def _options() -> web.Response:

@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from gobblerd import __version__
 from gobblerd.registry.browse import Browser
 from gobblerd.service import logs
 from gobblerd.service.memory import use_few_arenas
 from gobblerd.service.web.asking import Asking
-from gobblerd.service.web.connections import listen
+from gobblerd.service.web.connections import listen, make_runner
 from gobblerd.service.web.messages import HEADER_BYTES, Settings, Setup, length_of, setup_of
 from gobblerd.service.web.page.page import make_page
 from gobblerd.service.web.rest import ServiceInfo, make_app
@@ -30,7 +29,6 @@ from gobblerd.service.web.rest import ServiceInfo, make_app
 _SOCKETS_MOST = 64
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SHUTDOWN = 2.0  # seconds for answers under way
 _STATUS_PATIENCE = 10.0  # seconds
 
 
@@ -90,9 +88,7 @@ async def _serve(daemon: socket.socket, setup: Setup, listeners: list[socket.soc
         setup.prefix,
         make_page(browser, setup.registry, status, setup.prefix),
     )
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN, auto_decompress=False
-    )
+    runner = make_runner(app)
     await runner.setup()
     assert runner.server is not None
     servers = await listen(runner.server, listeners)

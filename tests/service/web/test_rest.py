@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -93,6 +94,33 @@ def test_every_answer_may_be_read_by_any_page_and_every_error_is_json(
     if status >= 400 and answer.body:
         assert answer.json["status"] == "ERROR"
         assert answer.json["reason"]
+
+
+NO_HTTP = {
+    "a method that there is not": b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no path": b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a letter that is not percent-encoded": "GET /fetch/\u00fc HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "a longer path than files can have": b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no header": b"GET / HTTP/1.1\r\nnothing\r\n\r\n",
+    "not even that": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_HTTP)
+def test_what_is_no_http_is_told_so_as_every_error_is(server: Server, what: str) -> None:
+    """In JSON and to pages of any origin; the connection ends, and others go on."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(NO_HTTP[what])
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        body = json.loads(answer.read())
+        assert (answer.status, body["status"]) == (400, "ERROR")
+        assert body["reason"].startswith("this is no request that HTTP knows: ")
+        assert "\n" not in body["reason"]
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert client.recv(1) == b""
+    assert server.ask("/info").status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/info", "/healthz", "/openapi.json", "/list"])

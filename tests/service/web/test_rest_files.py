@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from support.corpus import WHITELISTED_BYTES, WHITELISTED_LINK, exchanges, unpack
@@ -33,6 +34,19 @@ def registry(tmp_path: Path) -> str:
     }
     write_tree(root, {**files, "p/a/v/empty": b"", "p/a/v/..manifest": json.dumps(manifest).encode()})
     return root
+
+
+def test_a_file_is_fetched_however_long_its_path_is(tmp_path: Path) -> None:
+    """Each byte of a path that is as long as a path can be may take three in the request."""
+    root = str(tmp_path / "r")
+    left = 4095 - len(f"{root}/p/a/v/") - len("/f")
+    name = "/".join(["\u89b3" * 83 + "xy"] * (left // 252))
+    write_tree(root, {f"p/a/v/{name}/f": SMALL})
+    asked = "/fetch/" + quote(f"p/a/v/{name}/f", safe="")
+    assert len(asked) > 10_000
+    with serving(root) as server:
+        assert server.ask(asked).body == SMALL
+        assert server.ask("/list?path=" + quote(f"p/a/v/{name}", safe="")).json == ["f"]
 
 
 @pytest.fixture
