@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.corpus import as_it_is
 from support.places import Users, as_user, open_directory
 
 from gobblerd.cli.main import command
@@ -60,7 +61,8 @@ def go_registry(tmp_path: Path) -> Path:
     registry = tmp_path / "r"
     registry.mkdir()
     with tarfile.open(CORPUS) as archive:
-        archive.extractall(registry, filter="tar")
+        archive.extraction_filter = as_it_is
+        archive.extractall(registry)
     registry.chmod(0o750)
     return registry
 
