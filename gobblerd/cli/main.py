@@ -5,6 +5,7 @@ Imports click only: each subcommand's module, and what it needs, is imported whe
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 
 import click
@@ -54,8 +55,20 @@ def command() -> None:
     """Keep a registry of versioned data on a shared filesystem, fed by dropped request files."""
 
 
+def _open_standard_streams() -> None:
+    """Open what is closed of standard input, output and error: the next file opened would be taken for it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 def main() -> None:
     """Run the command line of this process."""
+    _open_standard_streams()
     # To look for plugins, pydantic reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     command(prog_name="gobblerd")

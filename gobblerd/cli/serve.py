@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gobblerd.cli.settings import GoCommand, config_option, given, load_or_exit, setting_options
+from gobblerd.domain.errors import Fault
 from gobblerd.service.config import Config, load
 from gobblerd.service.imports import for_a_daemon
 from gobblerd.service.web_process import WebProcess
@@ -27,7 +28,7 @@ def command(config_file: str | None, **values: Any) -> None:
     config = load_or_exit(config_file, options)
     _require_directories(config)
     os.umask(UMASK)
-    web = WebProcess() if config.port else None  # what it imports, it imports meanwhile
+    web = _spawn() if config.port else None  # what it imports, it imports meanwhile
     with for_a_daemon():
         from gobblerd.service import logs  # noqa: PLC0415 - a wrong configuration is told sooner without it
 
@@ -36,6 +37,15 @@ def command(config_file: str | None, **values: Any) -> None:
 
     file = os.path.abspath(config_file) if config_file else None
     sys.exit(Daemon(config, lambda: load(file, options), web).run())
+
+
+def _spawn() -> WebProcess:
+    """Start the web process, or say why it cannot be and exit with 1."""
+    try:
+        return WebProcess()
+    except Fault as error:
+        click.echo(f"gobblerd: {error.reason}", err=True)
+        sys.exit(1)
 
 
 def _require_directories(config: Config) -> None:

@@ -79,6 +79,14 @@ class GobblerdError(Exception):
         return {}
 
 
+def told(error: GobblerdError | OSError) -> str:
+    """Return what an error of ours or of the system's tells a person: what is wrong and, if known, where."""
+    if isinstance(error, GobblerdError):
+        return error.reason
+    where = f"{error.filename}: " if error.filename else ""
+    return escaped(f"{where}{error.strerror or error}")
+
+
 class Refused(GobblerdError):
     """The request was refused, and nothing was changed."""
 

@@ -124,7 +124,12 @@ class Recovery:
             if _is_torn(path):
                 self._put_aside(path, name)
                 return None
-            raise Fault("{name} in {folder}: {error}", name=name, folder=folder, error=str(error)) from error
+            raise Fault(
+                "the transaction record {path} cannot be understood: {error}; if a newer gobblerd wrote it, "
+                "start that one; if none did, move it away",
+                path=path,
+                error=str(error),
+            ) from error
 
     def _put_aside(self, path: str, name: str) -> None:
         os.makedirs(layout.join(self._root, layout.ASIDE), exist_ok=True)

@@ -22,7 +22,7 @@ from gobblerd import __version__
 from gobblerd.actions.action import Policy
 from gobblerd.actions.discovery import discover
 from gobblerd.archive.exports import ExportPolicy
-from gobblerd.domain.errors import GobblerdError
+from gobblerd.domain.errors import GobblerdError, told
 from gobblerd.domain.times import format_time
 from gobblerd.registry import layout
 from gobblerd.registry.consume import consume_listed
@@ -30,6 +30,7 @@ from gobblerd.registry.record import Record
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
+from gobblerd.registry.writable import check_writable, require_writable
 from gobblerd.service import logs
 from gobblerd.service.calls import Desk
 from gobblerd.service.config import Config, changes_needing_restart
@@ -110,6 +111,7 @@ class Daemon:
         self._limits = spool_limits_of(config)
         self._notifier = Notifier()
         self._state = "starting"
+        self._exit_code = 0
         self._reloading = threading.Lock()  # hangups may come faster than they are dealt with
         self._began = threading.Event()  # recovery is done, requests are served
 
@@ -119,14 +121,9 @@ class Daemon:
         open_as_many_as_allowed()
         try:
             self._open()
-        except (GobblerdError, OSError) as error:
-            reason = error.reason if isinstance(error, GobblerdError) else str(error)
-            sys.stderr.write(f"gobblerd: {reason}\n")
-            return 1
-        try:
             asyncio.run(self._serve())
-        except OSError as error:  # the port is taken, for instance
-            sys.stderr.write(f"gobblerd: cannot serve: {error}\n")
+        except (GobblerdError, OSError) as error:
+            sys.stderr.write(f"gobblerd: {told(error)}\n")
             return 1
         return 0
 
@@ -146,6 +143,7 @@ class Daemon:
             lock_waited=self._metrics.lock_waited,
         )
         self._registry.check_marker()
+        require_writable(config.registry)
         os.makedirs(layout.join(config.registry, layout.LOGS), exist_ok=True)
         turn = Turn()
         self._house = Housekeeping(self._tend, self._makes_progress, self._notifier.watchdog_interval)
@@ -235,8 +233,12 @@ class Daemon:
             self._workers.start()
             self._watcher.start()
             self._schedule.start()
-        except Exception:  # nothing can be served: say why, and end
-            log.exception("cannot begin to serve")
+        except Exception as error:  # nothing can be served: say why, and end
+            if isinstance(error, GobblerdError | OSError):
+                log.error("cannot begin to serve", reason=told(error))  # noqa: TRY400  # it says all
+            else:
+                log.exception("cannot begin to serve")
+            self._exit_code = 1
             os.kill(os.getpid(), signal.SIGTERM)
             return
         self._state = "serving"
@@ -316,6 +318,7 @@ class Daemon:
         try:
             self._registry.check_marker()
             os.stat(layout.join(self._registry.root, layout.LOGS))
+            check_writable(self._registry.root)
         except (GobblerdError, OSError) as error:
             found.append(f"the registry is not usable: {error}")
         return found
@@ -393,4 +396,4 @@ class Daemon:
         log.info("stopped")
         sys.stderr.flush()
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(self._exit_code)

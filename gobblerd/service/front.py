@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from gobblerd.domain.errors import Fault
 from gobblerd.service.calls import CallServer, Desk
 from gobblerd.service.web.messages import Close, Setup, message
 from gobblerd.service.web_process import WebProcess
@@ -68,8 +69,8 @@ class Front:
             return
         try:
             self._web = WebProcess()
-        except OSError as error:
-            log.error("no web process can be started", error=str(error))  # noqa: TRY400  # no traceback: it says all
+        except Fault as error:
+            log.error("no web process can be started", reason=error.reason)  # noqa: TRY400  # it says all
             self._loop.call_later(self._pause, self._start_another)
         else:
             self.start()

@@ -50,8 +50,9 @@ class Workers:
 
     def join(self, seconds: float) -> bool:
         """Wait for all threads to end, which they do when the spool is drained; tell whether they did."""
-        for thread in self._threads:
-            thread.join(seconds / max(1, len(self._threads)))
+        begun = [thread for thread in self._threads if thread.ident is not None]  # none yet, perhaps
+        for thread in begun:
+            thread.join(seconds / len(begun))
         return not any(thread.is_alive() for thread in self._threads)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
+from support.crowd import python_for
 from support.daemon import PROJECT_ROOT
 from support.places import Users, ids_of
 
@@ -67,23 +68,26 @@ class Clinic:
         os.chown(path, *ids_of(ACCOUNT))
         return path
 
-    def command(self, *options: str, base: str = "", prefix: Sequence[str] = ()) -> list[str]:
+    def command(
+        self, *options: str, base: str = "", prefix: Sequence[str] = (), python: Sequence[str] = ()
+    ) -> list[str]:
         base = base or self.base
         places = (
             [] if "--config" in options else [os.path.join(base, "staging"), os.path.join(base, "registry")]
         )
-        doctor = [sys.executable, "-m", "gobblerd", "doctor", "--json", "--user", STRANGER]
-        return [*prefix, *doctor, *places, *options]
+        doctor = ["-m", "gobblerd", "doctor", "--json", "--user", STRANGER]
+        return [*prefix, *(python or python_for(ACCOUNT)), *doctor, *places, *options]
 
     def start(
         self,
         *options: str,
         base: str = "",
         prefix: Sequence[str] = (),
+        python: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            self.command(*options, base=base, prefix=prefix),
+            self.command(*options, base=base, prefix=prefix, python=python),
             cwd=PROJECT_ROOT,
             env={**os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,

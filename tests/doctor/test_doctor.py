@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from doctor.clinic import ACCOUNT, STRANGER, Clinic, injecting, mounted, need, replacing
+from support.crowd import python_for
 from support.places import as_user, ids_of
 
 from gobblerd.cli.doctor.storage import _reach
@@ -59,7 +60,7 @@ def test_for_people_it_says_why_and_how_to_mend(clinic: Clinic) -> None:
 def test_without_places_it_says_what_it_needs(clinic: Clinic) -> None:
     command = clinic.command("--config", os.path.join(clinic.base, "none.toml"))
     assert subprocess.run(command, capture_output=True, check=False).returncode == 2
-    command = [*clinic.command()[:5], f"{clinic.base}/none", clinic.registry]
+    command = clinic.command(base=f"{clinic.base}/none")
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert "is not a directory; mount it, or make it with `gobblerd init`" in ran.stderr
@@ -184,6 +185,31 @@ def test_another_account(clinic: Clinic) -> None:
     assert f"the registry is {ACCOUNT}'s" in report["account"].found
     assert "rename" not in report.lines
     assert report.code == 1
+
+
+def test_an_interpreter_that_the_account_may_not_execute(clinic: Clinic) -> None:
+    """As that of a virtual environment which root made from one in root's home."""
+    home = Path(clinic.base, "home")
+    home.mkdir(0o700)
+    Path(home, "python").symlink_to("/usr/bin/python3")
+    *env, python = python_for(ACCOUNT)
+    report = clinic.examine(python=[*env, f"{home}/python"])
+    assert report["interpreter"].result == "fail", report
+    assert report["interpreter"].found.startswith(f"{home}/python (")
+    assert "Permission denied" in report["interpreter"].found
+    assert clinic.examine(python=[*env, python])["interpreter"].result == "ok"
+
+
+def test_a_package_that_the_account_may_not_read(clinic: Clinic) -> None:
+    """As when root installed it under umask 077."""
+    hidden = Path(clinic.base, "hidden")
+    hidden.mkdir(0o755)
+    Path(hidden, "xxhash.py").write_text("from _xxhash import *\n")
+    Path(hidden, "xxhash.py").chmod(0o600)
+    env, path, *python = python_for(ACCOUNT)
+    report = clinic.examine(python=[env, f"{path}:{hidden}".replace("=", f"={hidden}:"), *python])
+    assert report["interpreter"].result == "fail", report
+    assert "cannot import gobblerd" in report["interpreter"].found
 
 
 def test_root_as_the_account(clinic: Clinic) -> None:

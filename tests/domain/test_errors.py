@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobblerd.domain import errors
-from gobblerd.domain.errors import Busy, Kind, Plain, Stopped, Wrong, escaped, quoted
+from gobblerd.domain.errors import Busy, Kind, Plain, Stopped, Wrong, escaped, quoted, told
 
 
 @given(st.text())
@@ -58,3 +58,14 @@ def test_kinds() -> None:
     assert isinstance(Stopped(), Busy)
     assert "shutting down" in Stopped().reason
     assert Wrong("no facts").details() == {}
+
+
+def test_what_a_person_is_told() -> None:
+    """A refusal's reason; of the system's errors the place, if there is one, and no number."""
+    assert told(Wrong("no {thing}", thing="x")) == 'no "x"'
+    assert (
+        told(FileNotFoundError(2, "No such file or directory", "/a\nb"))
+        == "/a\\nb: No such file or directory"
+    )
+    assert told(OSError(5, "Input/output error")) == "Input/output error"
+    assert told(OSError("as it is")) == "as it is"

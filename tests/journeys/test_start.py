@@ -3,13 +3,16 @@
 import os
 import signal
 import stat
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from support.checker import assert_clean
-from support.daemon import TRACEBACK, RunningDaemon, StartDaemon, address, eventually
+from support.crowd import ServiceDaemon
+from support.daemon import PATIENCE, TRACEBACK, RunningDaemon, StartDaemon, address, eventually
 from support.documents import as_event, events
-from support.places import drop_request, give_to, make_directory, request_name
+from support.places import drop_request, give_to, make_directory, open_directory, request_name
 
 OLD_REQUESTS = 2_000
 REFUSAL_LINES = 1  # "one sentence"
@@ -65,12 +68,32 @@ def test_a_request_dropped_while_nothing_runs_is_executed_at_start(start_daemon:
 def refusal(daemon: RunningDaemon) -> str:
     """Start what must refuse to start; return its one sentence."""
     process = daemon.spawn()
-    assert process.wait(30) not in {0, None}
+    assert process.wait(PATIENCE) not in {0, None}
     said = daemon.logged().strip()
     assert said
     assert TRACEBACK not in said
     assert len(said.splitlines()) == REFUSAL_LINES, said
     return said
+
+
+@pytest.fixture
+def service_daemon() -> Iterator[RunningDaemon]:
+    """Return a daemon of an account of its own; it is not started."""
+    with open_directory() as base:
+        yield ServiceDaemon(base)
+
+
+@contextmanager
+def mounted_read_only(path: str) -> Iterator[None]:
+    """Let nothing be written at a path for a block."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount (NOT TESTED on this run)")
+    subprocess.run(["mount", "--bind", path, path], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
 
 
 @pytest.mark.parametrize("missing", ["staging", "registry"])
@@ -143,6 +166,74 @@ def test_a_bad_line_of_a_go_file_is_named(
     said = refusal(bad)
     assert path in said
     assert fault in said
+
+
+def test_a_port_that_another_has(start_daemon: StartDaemon) -> None:
+    """Which port, and that another process has it."""
+    first = start_daemon()
+    second = start_daemon(serving=False)
+    second.port = first.port
+    said = refusal(second)
+    assert f"cannot listen on port {first.port} of 0.0.0.0: Address already in use; another process" in said
+
+
+def test_a_host_that_is_not_ours(start_daemon: StartDaemon) -> None:
+    """An address of the documentation's network, and a name that is none."""
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        daemon = start_daemon(serving=False, settings={"host": host})
+        assert refusal(daemon).endswith("; set host to a name or an address of this machine")
+
+
+def test_a_registry_that_may_only_be_read(start_daemon: StartDaemon) -> None:
+    """As under systemd without its ReadWritePaths: it would answer every request with 500."""
+    daemon = start_daemon(serving=False)
+    os.mkdir(daemon.path("..logs"))
+    with mounted_read_only(daemon.registry):
+        said = refusal(daemon)
+    assert f'"{daemon.registry}" cannot be written to: Read-only file system; mount its filesystem' in said
+
+
+def test_a_registry_of_another_account(service_daemon: RunningDaemon) -> None:
+    """Whose it is, and who we are."""
+    give_to(service_daemon.registry, 0)
+    said = refusal(service_daemon)
+    assert "Permission denied; it belongs to user 0, this is user" in said
+
+
+def test_an_interpreter_that_the_account_may_not_execute(service_daemon: RunningDaemon) -> None:
+    """The daemon runs, since its starter gave up root afterwards, and cannot start the process for HTTP."""
+    base = os.path.dirname(service_daemon.registry)
+    python = os.path.join(make_directory(os.path.join(base, "home"), 0o700), "python")
+    os.symlink("/usr/bin/python3", python)
+    command = service_daemon.command()
+    at = command.index("serve") - 3
+    program = f"import sys; sys.executable = {python!r}; from gobblerd.cli.main import main; main()"
+    service_daemon.command = lambda: [*command[: at + 1], "-c", program, *command[at + 3 :]]  # type: ignore[method-assign]
+    said = refusal(service_daemon)
+    assert f"the web process cannot be started with {python}: Permission denied; the daemon's account" in said
+
+
+def test_a_record_that_nobody_understands(start_daemon: StartDaemon) -> None:
+    """What cannot be mended at the start ends the daemon with a reason and an exit code, and no traceback."""
+    daemon = start_daemon(serving=False, http=False)
+    os.makedirs(daemon.path("..transactions", "committed"))
+    with open(daemon.path("..transactions", "committed", "x-1"), "w", encoding="utf-8") as file:
+        file.write('{"format": "of-tomorrow"}')
+    assert daemon.spawn().wait(PATIENCE) == 1
+    said = daemon.logged()
+    assert TRACEBACK not in said
+    assert "cannot begin to serve" in said
+    assert "if a newer gobblerd wrote it, start that one" in said
+
+
+def test_closed_standard_streams(start_daemon: StartDaemon) -> None:
+    """No file of the registry's may be taken for the log."""
+    daemon = start_daemon(serving=False, http=False)
+    command = daemon.command()
+    daemon.command = lambda: ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]  # type: ignore[method-assign]
+    daemon.start()
+    daemon.done("create_project", {"project": "p"})
+    assert {os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)} == {os.devnull}
 
 
 # ---- modes

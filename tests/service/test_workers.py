@@ -139,6 +139,12 @@ def test_what_was_performed_does_not_wait_for_the_next_that_hangs(idle_desk: Des
     assert room.recorded(names[1])["code"] == 200
 
 
+def test_stopped_before_the_start(idle_desk: Desk) -> None:
+    """As when SIGTERM comes while what a crash left is still being mended: there is nothing to wait for."""
+    fake: object = Performer(idle_desk.room)
+    assert Workers(idle_desk.room.spool, fake, Turn(0.1), short=1, long=1).join(SECONDS)  # type: ignore[arg-type]
+
+
 def test_no_more_long_ones_at_once_than_configured(desk: Desk) -> None:
     """Whoever performs them; those that found no slot are performed when there is one."""
     desk.performer.let.clear()

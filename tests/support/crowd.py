@@ -60,18 +60,30 @@ def ensure_service_account() -> None:
 
 def service_python() -> list[str]:
     """Return the beginning of a command line that runs this environment's Python as the service account."""
+    return [*as_user(SERVICE), *python_for(SERVICE)]
+
+
+def python_for(account: User) -> list[str]:
+    """Return the beginning of a command line that runs a Python with this environment, one that `account` may run.
+
+    The environment's own may lie in root's home.
+    """
     paths = os.pathsep.join(
         [PROJECT_ROOT, *dict.fromkeys(sysconfig.get_paths()[k] for k in ("purelib", "platlib"))]
     )
     for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3"):
-        command = [*as_user(SERVICE), "env", f"PYTHONPATH={paths}", "PYTHONDONTWRITEBYTECODE=1", candidate]
+        command = ["env", f"PYTHONPATH={paths}", "PYTHONDONTWRITEBYTECODE=1", candidate]
         needed = "import gobblerd.service.daemon, pydantic_core, aiohttp, msgspec, xxhash, zstandard"
         probe = subprocess.run(
-            [*command, "-c", needed], cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [*as_user(account), *command, "-c", needed],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
         if probe.returncode == 0:
             return command
-    not_tested(f"no Python with gobblerd's dependencies that {SERVICE} could run")
+    not_tested(f"no Python with gobblerd's dependencies that {account} could run")
     raise AssertionError
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from gobblerd.domain.errors import told
+
 Site = TypeVar("Site")
 
 
@@ -88,8 +90,7 @@ def _looked(check: Check[Site], site: Site) -> Found:
     try:
         return check.look(site)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return fail(f"{where}{error.strerror or error}")
+        return fail(told(error))
     except Exception as error:  # noqa: BLE001 - the other checks are worth having all the same
         at = traceback.extract_tb(error.__traceback__)[-1]
         return fail(

@@ -3,15 +3,19 @@
 import os
 import pwd
 import resource
+import subprocess
+import sys
 import time
 
 from gobblerd.cli.doctor.events import Listener
 from gobblerd.cli.doctor.findings import Check, Found, fail, ok, skipped, warn
 from gobblerd.cli.doctor.site import Site
+from gobblerd.domain.errors import escaped
 from gobblerd.staging.mounts import filesystem_of
 from gobblerd.staging.users import NameServiceFailed, look_up_name
 from gobblerd.storage.files import Durability, write_file
 
+_IMPORTED = ("gobblerd.cli.serve", "gobblerd.service.daemon", "gobblerd.service.web.main")
 _HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 _WATCHES = "/proc/sys/fs/inotify/max_user_watches"
 _INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
@@ -32,6 +36,25 @@ def _account(site: Site) -> Found:
     if us == 0:
         return warn("the account is root: what it cannot be kept from reading, a fault could give away")
     return ok(f"{site.account.name} ({us}) owns the registry and is who we are")
+
+
+def _interpreter(site: Site) -> Found:
+    """Run our interpreter as the account, from its start: what root runs, root has imported."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; import {', '.join(_IMPORTED)}"
+    try:
+        ran = subprocess.run(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        return fail(f"{sys.executable} ({os.path.realpath(sys.executable)}): {error.strerror}")
+    if ran.returncode != 0:
+        *_, last = ran.stderr.splitlines() or [f"exit code {ran.returncode}"]
+        return fail(f"{sys.executable} runs, but cannot import gobblerd: {escaped(last)}")
+    return ok(f"{sys.executable} runs as {site.account.name}, and imports gobblerd")
 
 
 def _hardlinks(_site: Site) -> Found:
@@ -139,6 +162,14 @@ CHECKS: tuple[Check[Site], ...] = (
         "Files of the registry must all belong to one account, on every node under the same UID.",
         "run as the account that owns the registry",
         _account,
+    ),
+    Check(
+        "interpreter",
+        "the account can run this gobblerd",
+        "The daemon, and the process for HTTP that it starts, are this interpreter and what it imports.",
+        "make the virtual environment anew, under umask 022, from an interpreter that every account may "
+        "execute, such as /usr/bin/python3, none in another's home; or chmod -R a+rX it",
+        _interpreter,
     ),
     Check(
         "hardlinks",
