@@ -25,9 +25,21 @@ _COMMANDS: Mapping[str, str] = {
     "status": "gobblerd.cli.status",
 }
 
+# The subcommands' first lines in short, so that `gobblerd --help` imports none of them and cuts none off.
+_ABOUT: Mapping[str, str] = {
+    "serve": "Serve a staging directory and a registry.",
+    "init": "Make, or adopt, a staging directory and a registry.",
+    "check-config": "Say what a configuration amounts to, or what is wrong.",
+    "doctor": "Examine a deployment, before its users do.",
+    "recover": "Finish or discard what dead daemons left.",
+    "audit": "Check everything in a registry, to the last byte.",
+    "demo": "Show gobblerd at work on temporary directories.",
+    "status": "Say how the daemon of a staging directory fares.",
+}
+
 
 class _Group(click.Group):
-    """Knows its subcommands by name only until one is asked for."""
+    """Knows its subcommands by name and first line until one is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names in the order of need."""
@@ -41,6 +53,11 @@ class _Group(click.Group):
         with uncollected():
             command: click.Command = importlib.import_module(module).command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """List the subcommands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _ABOUT[name]) for name in _COMMANDS])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the Go service's options without a subcommand for `serve`."""

@@ -111,6 +111,8 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_fact(item)}" for key, item in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

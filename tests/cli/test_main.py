@@ -9,13 +9,14 @@ from click.testing import CliRunner
 from gobblerd import __version__
 from gobblerd.cli.main import command
 
-COMMANDS = ["serve", "init", "check-config", "recover", "demo", "status", "audit"]
+COMMANDS = ["serve", "init", "check-config", "doctor", "recover", "audit", "demo", "status"]
 
 
 def test_help_names_every_subcommand() -> None:
     """And each has a help of its own."""
     shown = CliRunner().invoke(command, ["-h"])
     assert shown.exit_code == 0
+    assert "..." not in shown.output.partition("Commands:")[2]  # no sentence is cut off
     for name in COMMANDS:
         assert f"  {name} " in shown.output
         assert CliRunner().invoke(command, [name, "--help"]).exit_code == 0

@@ -60,8 +60,8 @@ def _drops(trial: Trial) -> Found:
         trial.as_user(drop)
         trial.as_user(lambda: os.unlink(base))
     except OSError as error:
-        return fail(f"{trial.user.name} cannot write to {trial.site.staging}: {error.strerror}")
-    return ok(f"{trial.user.name} writes, renames and removes a file of their own")
+        return fail(f"the user {trial.user.name} cannot write to {trial.site.staging}: {error.strerror}")
+    return ok(f"the user {trial.user.name} writes, renames and removes a file of their own")
 
 
 def _replaces(trial: Trial) -> Found:
@@ -70,12 +70,14 @@ def _replaces(trial: Trial) -> Found:
     try:
         trial.as_user(lambda: os.rename(base, f"{base}-stolen"))
     except PermissionError:
-        return ok(f"{trial.user.name} cannot rename what is another's")
+        return ok(f"the user {trial.user.name} cannot rename what is another's")
     finally:
         for path in (base, f"{base}-stolen"):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
-    return fail(f"{trial.user.name} could rename a directory of {trial.site.account.name}'s in staging")
+    return fail(
+        f"the user {trial.user.name} could rename a directory of {trial.site.account.name}'s in staging"
+    )
 
 
 def _registry_closed(trial: Trial) -> Found:
@@ -87,8 +89,10 @@ def _registry_closed(trial: Trial) -> Found:
         except OSError:
             continue
         os.unlink(path)
-        return fail(f"{trial.user.name} could make a file in {layout.join(trial.site.registry, place)}")
-    return ok(f"{trial.user.name} can write nothing there")
+        return fail(
+            f"the user {trial.user.name} could make a file in {layout.join(trial.site.registry, place)}"
+        )
+    return ok(f"the user {trial.user.name} cannot write there")
 
 
 def _registry_open(trial: Trial) -> Found:
@@ -101,8 +105,8 @@ def _registry_open(trial: Trial) -> Found:
     try:
         found = trial.as_user(read)
     except OSError as error:
-        return fail(f"{trial.user.name} cannot read {error.filename}: {error.strerror}")
-    return ok(f"{trial.user.name} sees {found} projects")
+        return fail(f"the user {trial.user.name} cannot read {error.filename}: {error.strerror}")
+    return ok(f"the user {trial.user.name} sees {found} projects")
 
 
 def _read_by_account(trial: Trial) -> Found:
@@ -111,10 +115,12 @@ def _read_by_account(trial: Trial) -> Found:
     open_handed, careful = (_upload_is_read(trial, umask) for umask in (0o022, 0o077))
     name = trial.site.account.name
     if not open_handed:
-        return fail(f"{name} cannot read what {trial.user.name} drops with umask 022")
+        return fail(f"{name} cannot read what the user {trial.user.name} drops with umask 022")
     if not careful:
-        return warn(f"{name} reads what {trial.user.name} drops with umask 022, but not with umask 077")
-    return ok(f"{name} reads what {trial.user.name} drops, also with umask 077")
+        return warn(
+            f"{name} reads what the user {trial.user.name} drops with umask 022, but not with umask 077"
+        )
+    return ok(f"{name} reads what the user {trial.user.name} drops, also with umask 077")
 
 
 def _upload_is_read(trial: Trial, umask: int) -> bool:
