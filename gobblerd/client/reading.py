@@ -147,7 +147,10 @@ def clone_version(project: str, asset: str, version: str, destination: str, regi
             os.makedirs(place, exist_ok=True)
             continue
         os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.symlink(os.path.join(source, path), place)
+        try:
+            os.symlink(os.path.join(source, path), place)
+        except OSError as error:  # which names the registry's file first, where nothing is wrong
+            raise OSError(error.errno, error.strerror, place) from None
 
 
 def _load(path: str) -> Any:

@@ -36,6 +36,7 @@ def silent(by_file: Shell) -> str:
         ["do", "dance"],
         ["do", "set_quota", "--project", "lab", "--baseline", "much"],
         ["request", "/nowhere.json"],
+        ["request", "/"],
         ["info", "a/b/c/d"],
         ["permissions", "set", "lab", "--no-owners"],
         ["permissions", "set", "lab", "set", "--global-write"],
@@ -44,8 +45,7 @@ def silent(by_file: Shell) -> str:
 )
 def test_wrong_usage(by_file: Shell, arguments: list[str]) -> None:
     """Exit code 2, what is wrong on standard error, and nothing on standard output."""
-    expected = 1 if arguments[0] == "request" else USAGE
-    said = by_file.refused(*arguments, code=expected)
+    said = by_file.refused(*arguments, code=USAGE)
     assert said.strip()
     assert by_file.left_in_staging() == []
 
@@ -130,6 +130,32 @@ def test_errors_as_json(by_file: Shell) -> None:
     assert document["reason"] in result.errors
 
 
+@pytest.mark.parametrize(
+    "arguments", [["dance"], ["latest", "lab"], ["fetch", "lab", "a", ">="]], ids=" ".join
+)
+def test_wrong_usage_as_json(by_file: Shell, arguments: list[str]) -> None:
+    """A document then, too; without an answer there is no code."""
+    result = by_file.run(*arguments, "--json")
+    document = json.loads(result.output)
+    assert (result.code, document["status"], document["code"]) == (USAGE, "ERROR", None)
+    assert document["reason"] in result.errors
+
+
+def test_permissions_of_a_project_that_is_not_there(shell: Shell) -> None:
+    """The project is named, and not a file of the registry."""
+    said = shell.refused("permissions", "set", "nowhere", "--owner", "anna")
+    assert said.startswith("gobbler: there is no project nowhere: ")
+
+
+def test_cloning_over_files(by_file: Shell) -> None:
+    """The file that is in the way is named."""
+    write_tree(os.path.join(by_file.home, "cloned"), {"x": b"x"})
+    by_file.say("project", "create", "clones")
+    by_file.say("upload", "cloned", "clones", "a", "1")
+    said = by_file.refused("clone", "clones", "a", "1", "cloned")
+    assert said == "gobbler: cloned/x: File exists\n"
+
+
 def test_wrong_addresses(by_file: Shell) -> None:
     """A URL that is none, and a configuration file that is none, are wrong usage; the sentence names them."""
     assert "ftp://x" in by_file.refused("info", "--url", "ftp://x", code=USAGE)
@@ -148,9 +174,9 @@ def test_what_cannot_be_uploaded(by_file: Shell) -> None:
     assert by_file.left_in_staging() == []
 
 
-@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupting(by_file: Shell, silent: str, signalled: signal.Signals) -> None:
-    """Ctrl-C and TERM withdraw the request and remove the copy; the exit codes are a shell's."""
+    """Ctrl-C, TERM and a terminal that is closed withdraw the request and remove the copy; the exit codes are a shell's."""
     source = os.path.join(by_file.home, f"source-{signalled}")
     write_tree(source, {"x": b"x"})
     with by_file.spawn("upload", source, "lab", "a", "1", "--staging", silent) as process:
@@ -160,6 +186,18 @@ def test_interrupting(by_file: Shell, silent: str, signalled: signal.Signals) ->
     assert process.returncode == 128 + signalled
     assert "Traceback" not in errors
     assert os.listdir(silent) == ["responses"]
+
+
+def test_nohup_is_obeyed(by_file: Shell, silent: str) -> None:
+    """Whoever has the end of the terminal ignored goes on waiting."""
+    write_tree(os.path.join(by_file.home, "patient"), {"x": b"x"})
+    command = ["nohup", *GOBBLER, "upload", "patient", "lab", "a", "1", "--staging", silent]
+    with by_file.start(command) as process:
+        eventually(lambda: "request-" in "".join(os.listdir(silent)), "the request")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_a_reader_that_goes_away(by_file: Shell) -> None:

@@ -10,6 +10,8 @@ from client.middleman import middleman
 from gobbler.shell import GOBBLER, Shell
 from support.places import write_tree
 
+from gobblerd.cli.gobbler.text import columns
+
 WALK = """if 1:
     import click, sys
     from gobblerd.cli.gobbler.main import command
@@ -173,6 +175,12 @@ def test_removing_asks_on_a_terminal(by_file: Shell, lab: str) -> None:
     assert by_file.daemon.read("gone", "..usage") is not None
     assert on_terminal(by_file, "project", "remove", "gone", answer=b"y\n")[0] == 0
     assert by_file.daemon.read("gone", "..usage") is None
+
+
+def test_columns_of_wide_letters_and_marks() -> None:
+    """A letter of Chinese, Japanese or Korean takes two columns, a combining mark none."""
+    rows = [("\u6c17\u8c61", "1"), ("u\u0308ber", "2"), ("plain", "3")]
+    assert list(columns(rows)) == ["\u6c17\u8c61   1", "u\u0308ber   2", "plain  3"]
 
 
 def test_names_cannot_move_the_cursor(by_file: Shell, lab: str) -> None:

@@ -1,10 +1,12 @@
 """The `gobbler` command: finds the subcommand, and turns how it ends into the exit code.
 
-0 done, 1 refused, 2 wrong usage, 3 nobody to be reached, 4 no answer in time; 130 and 143 after Ctrl-C and
-SIGTERM, 141 where the reader of the output went away. Imports click only.
+0 done, 1 refused, 2 wrong usage, 3 nobody to be reached, 4 no answer in time; 129, 130 and 143 after SIGHUP
+(the terminal was closed), Ctrl-C and SIGTERM, 141 where the reader of the output went away. Of what is not
+Python's own it imports click only.
 """
 
 import importlib
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -67,7 +69,8 @@ _ABOUT: Mapping[str, str] = {
     "wait": "Wait for the answer to a request.",
     "do": "Ask for any action by its own name.",
 }
-_INTERRUPTED, _TERMINATED = 130, 143
+_INTERRUPTED = 130
+_ENDING = (signal.SIGHUP, signal.SIGTERM)
 
 
 class _Group(click.Group):
@@ -105,7 +108,9 @@ def command() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored: `nohup gobbler ...`
+            signal.signal(number, _ended)
     sys.exit(_run())
 
 
@@ -113,6 +118,10 @@ def _run() -> int:
     try:
         code = command.main(prog_name="gobbler", standalone_mode=False)
     except click.ClickException as error:
+        if "--json" in sys.argv[1:]:
+            click.echo(
+                json.dumps({"status": "ERROR", "code": None, "reason": error.format_message()}, indent=2)
+            )
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -120,5 +129,5 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(_TERMINATED)  # an exception, so that what was begun in staging is cleared away
+def _ended(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # an exception, so that what was begun in staging is cleared away

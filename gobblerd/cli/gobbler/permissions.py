@@ -92,6 +92,8 @@ def set_(session: Session, project: str, asset: str | None, *, spoof: str | None
     """
     change = _Change(**given)
     change.check(has_asset=asset is not None)
+    if change.appends and session.document(f"{project}/..permissions") is None:
+        raise absent(f"project {project}")
     session.asking.set_permissions(
         project,
         asset=asset,

@@ -16,7 +16,7 @@ _ERRORS_FROM = 300
 
 
 @verb("request")
-@click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--action", metavar="ACTION", help="What to ask for, if neither FILE nor its name says.")
 @click.option("--no-wait", is_flag=True, help="Print the request's name for `gobbler wait`.")
 def request(session: Session, file: str, *, action: str | None, no_wait: bool) -> None:

@@ -199,7 +199,7 @@ class Session:
         """Say what is wrong, and end with the exit code for that."""
         code, sentence, details = self._judge(error)
         if self.as_json:
-            self.print_json({"status": "ERROR", **details, "reason": sentence})
+            self.print_json({"status": "ERROR", "code": None, **details, "reason": sentence})
         click.echo(f"gobbler: {sentence}", err=True)
         raise click.exceptions.Exit(code)
 

@@ -1,6 +1,7 @@
 """How things are written for people: columns, sizes, names that might hold anything."""
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -43,13 +44,22 @@ def columns(
         return
     if head:
         table.insert(0, list(head))
-    widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
+    widths = [max(_width(row[at]) for row in table) for at in range(len(table[0]))]
     for row in table:
-        cells = [
-            cell.rjust(width) if at in right else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = []
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _width(cell))
+            cells.append(space + cell if at in right else cell + space)
         yield "  ".join(cells).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: CJK letters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Iterable[str]:
