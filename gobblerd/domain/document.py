@@ -24,7 +24,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+def _number(text: str) -> int | float:
+    """Return an integer; or where it has more digits than Python takes, an infinity."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)  # valid JSON too, but too large for any use
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_number, parse_constant=_refuse_constant)
 
 
 def parse_object(body: bytes, *, what: str = "the request", nesting_max: int = NESTING_MAX) -> dict[str, Any]:
@@ -36,6 +44,8 @@ def parse_object(body: bytes, *, what: str = "the request", nesting_max: int = N
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Wrong("{what} is not valid UTF-8 (byte {at})", at=error.start, what=Plain(what)) from None
+    if not text:
+        raise Wrong("{what} is empty", what=Plain(what))
     if text.startswith("\ufeff"):
         raise Wrong("{what} begins with a byte-order mark; write it as UTF-8 without one", what=Plain(what))
     try:
