@@ -73,11 +73,21 @@ class SetQuota(Action):
     def perform(self, context: Context) -> Outcome:
         """Write the new quota."""
         with context.changing(Address(self.project)) as project:
-            old = project.metadata.quota(self.project) or _default_quota(context)
-            quota = Quota(
-                old.baseline if self.baseline is None else self.baseline,
-                old.growth_rate if self.growth_rate is None else self.growth_rate,
-                old.year if self.year is None else self.year,
+            quota = self._whole() or self._changed(
+                project.metadata.quota(self.project) or _default_quota(context)
             )
             project.transaction.put(layout.join(self.project, layout.QUOTA), documents.quota_bytes(quota))
             return project.commit(Outcome())
+
+    def _whole(self) -> Quota | None:
+        """Return the quota if every key is given: the old one, which may be unreadable, is not needed."""
+        if self.baseline is None or self.growth_rate is None or self.year is None:
+            return None
+        return Quota(self.baseline, self.growth_rate, self.year)
+
+    def _changed(self, old: Quota) -> Quota:
+        return Quota(
+            old.baseline if self.baseline is None else self.baseline,
+            old.growth_rate if self.growth_rate is None else self.growth_rate,
+            old.year if self.year is None else self.year,
+        )

@@ -136,3 +136,12 @@ def test_set_quota_refusals(bench: Bench) -> None:
     (bench.root / "p/..quota").write_text("{")
     with pytest.raises(Fault, match=r"\.\.quota"):
         bench.run("set_quota", project="p", baseline=1)
+
+
+def test_a_whole_quota_needs_no_old_one(bench: Bench) -> None:
+    """That is how a quota that cannot be read is mended: nothing of it would be kept."""
+    bench.run("create_project", project="p")
+    (bench.root / "p/..quota").write_text("{")
+    whole = {"baseline": 1, "growth_rate": 2, "year": 2020}
+    bench.run("set_quota", project="p", **whole)
+    assert read(bench, "p/..quota") == whole
