@@ -6,7 +6,7 @@ sentence; anything else is logged in full and answered 500 without internals.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -29,6 +29,12 @@ from gobblerd.staging.directory import Staging
 log = structlog.get_logger(__name__)
 
 _SHOWN_FLAWS = 8
+# What pydantic says in words of Python, in those of JSON.
+_IN_JSON = {
+    "model_type": "Input should be an object",
+    "list_type": "Input should be an array",
+    "bool_type": "Input should be true or false",
+}
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,11 @@ class Dispatcher:
         claim = request.claim
         kind = self._actions.get(claim.action)
         if kind is None:
-            raise Wrong("there is no action {action}", action=claim.action)
+            raise _unknown(claim.action, self._actions)
         rules = self._rules()
         action = self._parse(kind, request) if kind.reads_content else kind()
-        caller = _caller(claim, action, rules)
+        request.spoof = _spoofed(action)
+        caller = _caller(claim, request.spoof, rules)
         if kind.administrators_only:
             caller.require_administrator(kind.name)
         context = Context(
@@ -182,7 +189,9 @@ class Dispatcher:
 
     def _log(self, performed: "Performed") -> None:
         request, response = performed.request, performed.response
-        facts = {"reason": response.body["reason"]} if "reason" in response.body else {}
+        facts = {"spoof": request.spoof} if request.spoof is not None else {}
+        if "reason" in response.body:
+            facts["reason"] = response.body["reason"]
         log.info(
             "answered",
             request=request.claim.name,
@@ -204,6 +213,7 @@ class _Request:
     started: str
     ignored: tuple[str, ...] = ()
     place: str = ""
+    spoof: str | None = None  # whom the requester acts as, or asked to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,8 +231,21 @@ class Performed:
         return bool(self.origin.pending)
 
 
-def _caller(claim: Claim, action: Action, rules: Rules) -> Caller:
-    spoofed = action.spoof if isinstance(action, Spoofable) else None
+def _unknown(action: str, actions: Iterable[str]) -> Wrong:
+    if not action:
+        return Wrong("the request file's name says no action: it must be request-ACTION-ANYTHING")
+    return Wrong(
+        "there is no action {action}; there are {actions}",
+        action=action,
+        actions=Plain(", ".join(sorted(actions))),
+    )
+
+
+def _spoofed(action: Action) -> str | None:
+    return action.spoof if isinstance(action, Spoofable) else None
+
+
+def _caller(claim: Claim, spoofed: str | None, rules: Rules) -> Caller:
     if spoofed is not None:
         require_spoofing(rules.spoofing, claim.user, spoofed)
     user = claim.user if spoofed is None else spoofed
@@ -273,7 +296,8 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 def _flaws(error: ValidationError) -> str:
     """Say in one line which fields are wrong and how."""
     flaws = [
-        f"{escaped('.'.join(map(str, each['loc']))) or 'the document'}: {escaped(each['msg'])}"
+        f"{escaped('.'.join(map(str, each['loc']))) or 'the document'}: "
+        f"{_IN_JSON.get(each['type']) or escaped(each['msg'])}"
         for each in error.errors(include_url=False, include_input=False)
     ]
     more = f"; and {len(flaws) - _SHOWN_FLAWS} more" if len(flaws) > _SHOWN_FLAWS else ""

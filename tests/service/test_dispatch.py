@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 from support.bench import Bench
 from support.checker import audit
 from support.performing import run
@@ -135,7 +136,7 @@ def test_a_response_that_is_not_durable_keeps_the_record(room: Room) -> None:
 @pytest.mark.parametrize(
     ("document", "named"),
     [
-        (b"", "not valid JSON"),
+        (b"", "the request is empty"),
         (b"[]", "an array"),
         (b'{"project": "p"', "not valid JSON"),
         (b'{"project": 1}', "project"),
@@ -148,7 +149,12 @@ def test_a_response_that_is_not_durable_keeps_the_record(room: Room) -> None:
         (b'{"project": "p", "x": "\\ud800"}', "surrogate"),
         (b'{"project": "p", "x": ' + b"[" * 100 + b"]" * 100 + b"}", "nested"),
         (b'{"project": "p", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
-        (b'{"project": "p", "x": ' + b"9" * 5000 + b"}", "JSON"),
+        (b'{"project": ' + b"9" * 5000 + b"}", "project: Input should be a valid string"),
+        (b'{"project": "p", "permissions": []}', "permissions: Input should be an object"),
+        (
+            b'{"project": "p", "permissions": {"uploaders": [1]}}',
+            "permissions.uploaders.0: Input should be an object",
+        ),
     ],
 )
 def test_a_wrong_document_is_400_and_says_what(room: Room, document: bytes, named: str) -> None:
@@ -159,9 +165,33 @@ def test_a_wrong_document_is_400_and_says_what(room: Room, document: bytes, name
 
 
 def test_an_unknown_action_is_400(room: Room) -> None:
-    """The action is named."""
+    """The action is named, and those that there are."""
     response = room.ask("nonsense", {})
-    assert (response.code, response.body["reason"]) == (400, 'there is no action "nonsense"')
+    assert response.code == 400
+    assert response.body["reason"].startswith('there is no action "nonsense"; there are ')
+    assert " create_project, " in response.body["reason"]
+
+
+def test_a_name_without_an_action_is_told_what_names_look_like(room: Room) -> None:
+    """As `request-health_check` is, which names none: its dash is missing."""
+    response = room.ask("", {})
+    assert response.code == 400
+    assert "request-ACTION-ANYTHING" in response.body["reason"]
+
+
+def test_a_spoofed_request_is_logged_with_both_names(
+    room: Room,
+) -> None:
+    """Who asked, and as whom: the log is where an administrator looks for that."""
+    room.ask("create_project", {"project": "p", "permissions": {"owners": ["alice"]}})
+    room.rules = Rules(spoofing={"portal": SpoofingRule(users=frozenset({"alice"}))})
+    with capture_logs() as logged:
+        room.ask("set_permissions", {"project": "p", "permissions": {}, "spoof": "alice"}, user="portal")
+        room.ask("set_permissions", {"project": "p", "permissions": {}}, user="portal")
+    assert [(each["user"], each["code"], each.get("spoof")) for each in logged] == [
+        ("portal", 200, "alice"),
+        ("portal", 403, None),
+    ]
 
 
 def test_keys_that_nobody_reads_are_reported(room: Room) -> None:
