@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gobblerd.archive.exports import ExportPolicy
+from gobblerd.domain.errors import Fault, Plain
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address, check_existing_name, check_name
 from gobblerd.domain.permissions import Caller, Rights
@@ -40,6 +41,14 @@ class Policy:
     quota_baseline: int = 1_000_000_000
     quota_growth_rate: int = 1_000_000_000
     exports: ExportPolicy = field(default_factory=ExportPolicy)
+
+
+def without_force(fault: Fault) -> Fault:
+    """Return the fault of a deletion that needs what cannot be read, saying what else can be done."""
+    return Fault(
+        "{fault}; with force it is deleted all the same, and the usage is right again after refresh_usage",
+        fault=Plain(fault.reason),
+    )
 
 
 def unobserved(_files: int, _size: int) -> None:

@@ -5,7 +5,7 @@ Links of other versions into what is deleted are left dangling unless `reroute_l
 
 from collections.abc import Iterable
 
-from gobblerd.actions.action import Action, AssetName, Context, ProjectName, VersionName
+from gobblerd.actions.action import Action, AssetName, Context, ProjectName, VersionName, without_force
 from gobblerd.domain.errors import Absent, Fault
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome
@@ -48,10 +48,10 @@ class Deletion(Action):
         """Plan to take the versions off the usage; with `force`, an unreadable one leaves it as it is."""
         try:
             total = sum(holder.metadata.stored_bytes(version) for version in versions)
-        except Fault:
+        except Fault as fault:
             if self.force:
                 return
-            raise
+            raise without_force(fault) from fault
         holder.transaction.add_usage(self.project, -total)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from gobblerd.actions.action import Context, OfVersion, Spoofable
+from gobblerd.actions.action import Context, OfVersion, Spoofable, without_force
 from gobblerd.domain.errors import Fault, Wrong
 from gobblerd.domain.events import Event
 from gobblerd.domain.messages import Outcome
@@ -84,7 +84,7 @@ def _readable(read: Callable[[], T], *, force: bool) -> T | None:
     """Return what is read; with `force`, None where it cannot be read."""
     try:
         return read()
-    except Fault:
+    except Fault as fault:
         if force:
             return None
-        raise
+        raise without_force(fault) from fault

@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 
 from gobblerd.archive.receipt import MAX_BYTES, Receipt, read_receipt, receipt_path
-from gobblerd.domain.errors import Exceeded, Forbidden, Invalid, Wrong
+from gobblerd.domain.errors import Exceeded, Forbidden, Invalid, Plain, Wrong
 from gobblerd.registry.source import Reader, Stamp
 from gobblerd.storage.files import READ_FILE, opened, read_all
 
@@ -92,4 +92,4 @@ def _receipt(staging_fd: int, archive: str, reader: Reader) -> Receipt | None:
 
 
 def _no_receipt(name: str, why: str) -> Wrong:
-    return Wrong("{name} cannot be the archive's receipt: {error}", name=name, error=why)
+    return Wrong("{name} cannot be the archive's receipt: {error}", name=name, error=Plain(why))

@@ -13,7 +13,8 @@ from typing import Protocol
 from gobblerd.archive.archive_files import ArchiveFiles, Taking
 from gobblerd.archive.dropped import Dropped, open_dropped
 from gobblerd.archive.limits import ArchiveLimits
-from gobblerd.domain.errors import Wrong
+from gobblerd.archive.refusals import Damaged
+from gobblerd.domain.errors import Plain, Wrong
 from gobblerd.domain.manifest import Entry
 from gobblerd.registry import layout
 from gobblerd.registry.ingest import Files, Staged
@@ -79,6 +80,8 @@ def opened_offer(staging_fd: int, name: str, reader: Reader) -> Iterator[Offer]:
         dropped = open_dropped(staging_fd, name, reader)
         try:
             yield _Archive(dropped, staging_fd)
+        except Damaged as error:  # which says nothing of where
+            raise Wrong("the source {source}: {error}", source=name, error=Plain(error.reason)) from error
         finally:
             os.close(dropped.fd)
         return

@@ -7,7 +7,7 @@ version the parents may be links themselves, in chains of any length.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gobblerd.domain.errors import Absent, Wrong
+from gobblerd.domain.errors import Absent, Plain, Wrong
 from gobblerd.domain.manifest import Entry, FileAddress, link_to
 from gobblerd.domain.names import Address
 from gobblerd.registry.copying import digest_file
@@ -73,7 +73,7 @@ class Settling:
                 "the symbolic link {path} cannot be made a link to {target}: {error}",
                 path=path,
                 target=str(target),
-                error=error.reason,
+                error=Plain(error.reason),
             ) from None
 
 

@@ -287,7 +287,9 @@ def open_source(staging_fd: int, name: str, reader: Reader) -> Source:
             "the service account may not read the directory {source}; try chmod -R a+rX", source=name
         ) from None
     except OSError as error:
-        if error.errno not in {errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Wrong("there is no directory {source} in the staging directory", source=name) from None
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
             raise
         raise Wrong("the source {source} is not a directory (nor may it be a link)", source=name) from None
     if os.fstat(fd).st_uid != reader.uid:

@@ -103,7 +103,7 @@ class Surroundings:
         )
 
     def _judged(self, path: str, joined: str) -> Target | None:
-        if local := _below_any(joined, self.here):
+        if (local := _below_any(joined, self.here)) is not None:
             return self._local(path, local)
         inside = _below_any(joined, self.registry)
         if inside is not None:
@@ -113,6 +113,8 @@ class Surroundings:
         return None
 
     def _local(self, path: str, local: str) -> LocalTarget:
+        if not local:
+            raise Wrong("the symbolic link {path} goes to the source itself, which is no file", path=path)
         if any(is_internal(part) for part in local.split("/")):
             raise Wrong(
                 "the symbolic link {path} goes to {target}, which is not uploaded", path=path, target=local
@@ -147,6 +149,8 @@ def _normalised(path: str) -> str:
 def _registry_file(path: str, inside: str) -> FileAddress:
     parts = inside.split("/", 3)
     has_internal = "/.." in f"/{inside}"  # a part that begins so
+    if not inside:
+        raise Wrong("the symbolic link {path} goes to the registry itself, which is no file", path=path)
     if len(parts) < 4 or has_internal or not _is_version(*parts[:3]):  # noqa: PLR2004
         raise Wrong(
             "the symbolic link {path} goes to {target} in the registry, which is no file of a version",

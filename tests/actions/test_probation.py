@@ -128,7 +128,7 @@ def test_force(bench: Bench, document: str) -> None:
     """Deleted whatever is damaged; usage stays when the manifest cannot tell."""
     (bench.root / "p/a/trial" / document).write_bytes(b"{")
     if document == "..manifest":
-        with pytest.raises(Fault, match=r"\.\.manifest"):
+        with pytest.raises(Fault, match=r"\.\.manifest.*; with force .* refresh_usage"):
             bench.run("reject_probation", **PLACE)
     bench.run("reject_probation", force=True, **PLACE)
     assert not (bench.root / "p/a/trial").exists()

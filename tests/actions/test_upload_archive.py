@@ -372,6 +372,13 @@ def test_what_is_no_file_is_refused(bench: Bench) -> None:
             bench.run("upload", project="p", asset="a", version="1", source=source)
 
 
+def test_what_is_no_archive_is_named(bench: Bench) -> None:
+    """The request's `source` is a file by mistake, or was cut off: the sentence says which file."""
+    for data, says in ((b"", "is empty"), (b"text\n", "no archive"), (tar(file("a", BIG))[:-2000], "")):
+        with pytest.raises(Wrong, match=f'the source "results.tar": .*{says}'):
+            upload(bench, data)
+
+
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
 @pytest.mark.parametrize("change", ["append", "truncate", "rewrite", "touch"])
 def test_an_archive_that_changes_is_refused(bench: Bench, suffix: str, change: str) -> None:

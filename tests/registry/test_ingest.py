@@ -416,8 +416,9 @@ def test_bad_links_are_refused_before_anything_is_read(stage: Stage, tree: dict[
         path: ("link", c[1].replace("REGISTRY", str(bench.root))) if isinstance(c, tuple) else c
         for path, c in tree.items()
     }
-    with pytest.raises(Wrong, match=r'"(bad|x|d)'):
+    with pytest.raises(Wrong, match=r'"(bad|x|d)') as refused:
         stage.ingest(tree)
+    assert "\\" not in refused.value.reason  # quoted once, not twice
 
 
 def test_a_link_to_a_dot_file_that_is_ignored(stage: Stage) -> None:

@@ -85,6 +85,16 @@ def test_anything_else_is_refused_by_name(text: str) -> None:
     assert "/etc" not in refused.value.reason  # no path outside staging and registry
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(".", "the source itself"), ("/stage/s", "the source itself"), ("/data/reg", "the registry itself")],
+)
+def test_a_link_to_the_top_is_called_one(text: str, says: str) -> None:
+    """It does go to the source, or to the registry, and is refused for another reason."""
+    with pytest.raises(Wrong, match=f"goes to {says}"):
+        AROUND.target("link", text)
+
+
 def test_whitelisted_files(tmp_path: Path) -> None:
     """Kept by the path that was written, made absolute; the resolved one must not lead out."""
     white, white2 = tmp_path / "white", tmp_path / "white2"
