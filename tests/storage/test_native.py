@@ -1,16 +1,15 @@
 """The C extension is used only if it agrees with hashlib; the package installs with and without a compiler."""
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.compiling import need_compiler
 
 from gobblerd.storage import native
 
@@ -69,45 +68,6 @@ def test_without_the_extension_all_works(tmp_path: Path) -> None:
 # ---- building
 
 
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that can build: an environment of its own, or this one if it has all that is needed."""
-    found = subprocess.run(
-        [sys.executable, "-c", "import setuptools; print(setuptools.__version__)"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if found.returncode == 0 and int(found.stdout.split(".")[0]) >= 77:
-        return Path(sys.executable)
-    place = tmp_path_factory.mktemp("builder")
-    subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    python = place / "bin" / "python"
-    got = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "setuptools>=77"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if got.returncode != 0:
-        if os.environ.get("CI"):
-            pytest.fail(f"setuptools cannot be had: {got.stderr}")
-        pytest.skip("setuptools >= 77 is not at hand and cannot be fetched: builds are not tested")
-    return python
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what git would have, so that builds leave nothing here and find nothing built."""
-    place = tmp_path_factory.mktemp("sources") / "gobblerd"
-    place.mkdir()
-    for name in ("gobblerd", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", PROJECT / name, place], check=True)
-    for built in place.rglob("*.so"):
-        built.unlink()
-    return place
-
-
 def built(python: Path, sources: Path, out: Path, hook: str, compiler: str) -> Path:
     """Build as pip does, by the backend's hook; return what came of it."""
     code = f"import setuptools.build_meta as backend; print('built', backend.{hook}({str(out)!r}))"
@@ -120,22 +80,15 @@ def built(python: Path, sources: Path, out: Path, hook: str, compiler: str) -> P
     return out / done.stdout.split()[-1]
 
 
-def has_compiler() -> bool:
-    """Tell whether C that includes Python.h can be compiled here."""
-    headers = [Path("/usr/include/stdlib.h"), Path(sysconfig.get_path("include"), "Python.h")]
-    return shutil.which("cc") is not None and all(header.exists() for header in headers)
-
-
 @pytest.mark.parametrize("compiler", ["cc", "/nonexistent/cc"])
 @pytest.mark.parametrize("by_way_of", ["wheel", "sdist"])
 def test_builds_with_and_without_a_compiler(
     builder: Path, sources: Path, tmp_path: Path, compiler: str, by_way_of: str
 ) -> None:
     """A wheel for any Python from 3.11 on, from the sources and from an sdist; what is in it works."""
-    works = compiler == "cc" and has_compiler()
-    if compiler == "cc" and not works:
-        assert not os.environ.get("CI"), "CI has a compiler"
-        pytest.skip("no compiler, or no Python.h: building with one is not tested")
+    works = compiler == "cc"
+    if works:
+        need_compiler()
     here = tmp_path / "sources"
     subprocess.run(["cp", "-r", sources, here], check=True)
     if by_way_of == "sdist":

@@ -71,14 +71,19 @@ static int take_text(cursor *c, text *found)
     return c->at < c->end && *c->at++ == '"';
 }
 
+static int is_at_digit(const cursor *c)
+{
+    return c->at < c->end && *c->at >= '0' && *c->at <= '9';
+}
+
 static int take_number(cursor *c, int64_t *found)
 {
     int digits = 0;
     skip_space(c);
     int is_zero = c->at < c->end && *c->at == '0';
-    for (*found = 0; c->at < c->end && *c->at >= '0' && *c->at <= '9' && digits <= DIGITS; digits++)
+    for (*found = 0; is_at_digit(c) && digits < DIGITS; digits++)
         *found = *found * 10 + (*c->at++ - '0');
-    return digits > 0 && digits <= DIGITS && !(is_zero && digits > 1);
+    return digits > 0 && !is_at_digit(c) && !(is_zero && digits > 1);
 }
 
 /* An object of texts, and of such objects. */
