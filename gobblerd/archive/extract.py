@@ -4,11 +4,8 @@ It is read once to see whether it would be refused and whether there is room, an
 a directory of its own beside the target, which then takes the target's place by one rename.
 """
 
-import contextlib
 import os
-import secrets
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gobblerd.archive.content import Content
@@ -18,9 +15,9 @@ from gobblerd.archive.opening import opened_archive
 from gobblerd.archive.reader import Reading
 from gobblerd.archive.source import ArchiveFile, Progress, silent
 from gobblerd.archive.verify import Checks, digest_problems, require_sound
+from gobblerd.archive.writing import temporary_directory
 from gobblerd.domain.errors import Exceeded, Plain, Wrong
 from gobblerd.storage.files import write_all
-from gobblerd.storage.removal import remove_tree
 
 RESERVE = 64 << 20  # bytes that are left free
 RESERVED_INODES = 1_000
@@ -63,8 +60,8 @@ def extract_archive(
             require_sound(list(digest_problems(opened.fd, opened.name, opened.receipt, passes.next())))
         looked = _looked_through(opened.fd, limits, passes.next())
         parent = os.path.dirname(where)
-        _require_room(parent, looked, reserve)
-        with _staging(parent) as staging:
+        with temporary_directory(parent) as staging:  # what a killed one left goes before there must be room
+            _require_room(parent, looked, reserve)
             checks = Checks(opened.receipt)
             writing = _Writing(f"{staging}/content", checks)
             reading = Reading(ArchiveFile(opened.fd, passes.next()), limits)
@@ -152,17 +149,6 @@ def _require_room(parent: str, looked: _Looked, reserve: int) -> None:
 
 
 # -- writing ---------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _staging(parent: str) -> Iterator[str]:
-    """Make a directory that only its owner can enter; it goes whatever happens."""
-    path = f"{parent}/.gobbler-{secrets.token_hex(8)}.partial"
-    try:
-        os.mkdir(path, 0o700)
-        yield path
-    finally:
-        remove_tree(path)
 
 
 class _Writing:

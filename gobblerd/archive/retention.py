@@ -77,7 +77,7 @@ def prune_archives(
     doomed = [found for each in known.values() for found in _doomed(each, retention, at)]
     failed = set() if dry_run else {found.name for found in doomed if not _remove(found)}
     if not dry_run:
-        remove_abandoned(path)
+        remove_abandoned(path, at)
         for receipt in list(orphans_in(path, at - _HOUR)):
             _unlink(receipt)
     removed = [found for found in doomed if found.name not in failed]

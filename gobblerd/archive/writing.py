@@ -1,24 +1,30 @@
 """Files and directories that appear whole: written under a temporary name, made durable, renamed.
 
-Every temporary file is held with flock while it is written, so that what a writer left that was killed can be
-told from what is being written, and is removed by the next one to write into that directory.
+Every temporary file is held with flock while it is written, so that what a killed writer left can be told
+from what is being written; the next writer into that directory removes it, if it is the same user's. Not
+every filesystem has locks that reach from one machine to another, so the name says whose it is: what another
+one left must have lain untouched for a day.
 """
 
 import contextlib
+import errno
 import fcntl
+import functools
+import hashlib
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from gobblerd.storage.files import FILE_MODE, READ_DIRECTORY, sync_directory
-from gobblerd.storage.removal import remove_tree
+from gobblerd.storage.removal import last_touched, remove_tree
 
 _BEFORE = ".gobblerd-"  # what temporary names begin and end with
 _AFTER = ".partial"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
+_DAY = 86_400 * 1_000_000_000
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -28,13 +34,17 @@ def is_temporary(name: str) -> bool:
 
 
 class Temporary:
-    """A new file under a temporary name in a directory, until it is renamed or given up."""
+    """A new file under a temporary name in a directory, until it is renamed or given up.
 
-    def __init__(self, directory: str) -> None:
+    `mode` None is what the umask leaves of 0666.
+    """
+
+    def __init__(self, directory: str, mode: int | None = FILE_MODE) -> None:
         while (fd := self._created(directory)) is None:
             pass
         try:
-            os.fchmod(fd, FILE_MODE)
+            if mode is not None:
+                os.fchmod(fd, mode)
             self.file: BinaryIO = os.fdopen(fd, "w+b")
         except BaseException:
             os.close(fd)
@@ -44,7 +54,7 @@ class Temporary:
     def _created(self, directory: str) -> int | None:
         """Create and lock a file; None if it was taken for an abandoned one before it was locked."""
         self.path = _temporary_name(directory)
-        return _locked(os.open(self.path, _CREATE, FILE_MODE), self.path)
+        return _locked(os.open(self.path, _CREATE, 0o666), self.path)
 
     def sync(self) -> int:
         """Make what was written durable; return its size in bytes."""
@@ -64,11 +74,11 @@ class Temporary:
 
 
 @contextlib.contextmanager
-def temporary(directory: str) -> Iterator[Temporary]:
+def temporary(directory: str, mode: int | None = FILE_MODE) -> Iterator[Temporary]:
     """Yield a new file; what was not renamed at the end of the block is gone."""
-    remove_abandoned(directory)
-    found = Temporary(directory)
+    found = Temporary(directory, mode)
     try:
+        remove_abandoned(directory, os.fstat(found.file.fileno()).st_ctime_ns)
         yield found
     finally:
         found.give_up()
@@ -76,12 +86,12 @@ def temporary(directory: str) -> Iterator[Temporary]:
 
 @contextlib.contextmanager
 def temporary_directory(directory: str) -> Iterator[str]:
-    """Yield the path of a new directory; what was not renamed at the end of the block is gone."""
-    remove_abandoned(directory)
+    """Yield the path of a new directory (0700); what was not renamed at the end of the block is gone."""
     while (made := _made(directory)) is None:
         pass
     path, fd = made
     try:
+        remove_abandoned(directory, os.fstat(fd).st_ctime_ns)
         yield path
     finally:
         if os.path.lexists(path):
@@ -92,7 +102,7 @@ def temporary_directory(directory: str) -> Iterator[str]:
 def _made(directory: str) -> tuple[str, int] | None:
     """Make and lock a directory; None if it was taken for an abandoned one before it was locked."""
     path = _temporary_name(directory)
-    os.mkdir(path)
+    os.mkdir(path, 0o700)
     try:
         fd = _locked(os.open(path, READ_DIRECTORY), path)
     except FileNotFoundError:
@@ -101,13 +111,19 @@ def _made(directory: str) -> tuple[str, int] | None:
 
 
 def _temporary_name(directory: str) -> str:
-    return os.path.join(directory, f"{_BEFORE}{secrets.token_hex(8)}{_AFTER}")
+    return os.path.join(directory, f"{_BEFORE}{_machine()}-{secrets.token_hex(8)}{_AFTER}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Return what tells this machine from the others of a cluster."""
+    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
 
 
 def _locked(fd: int, path: str) -> int | None:
     """Lock the descriptor of a new file or directory; close it and return None if `path` is gone by then."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, fcntl.LOCK_EX)
         if os.path.lexists(path):
             return fd
     except BaseException:
@@ -117,29 +133,55 @@ def _locked(fd: int, path: str) -> int | None:
     return None
 
 
-def remove_abandoned(directory: str) -> int:
-    """Remove temporary files that nobody writes any more; return how many there were."""
-    with os.scandir(directory) as entries:
-        paths = [entry.path for entry in entries if is_temporary(entry.name)]
-    return sum(_remove_abandoned(path) for path in paths)
+def _lock(fd: int, how: int) -> bool:
+    """Take a lock; False where the filesystem has none. BlockingIOError if it is another's."""
+    try:
+        fcntl.flock(fd, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
 
 
-def _remove_abandoned(path: str) -> bool:
+def remove_abandoned(directory: str, now: int = 0) -> int:
+    """Remove what writers of ours left that were killed; return how much.
+
+    `now` is the file server's time in nanoseconds; without it, what other machines left stays.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            paths = [entry.path for entry in entries if is_temporary(entry.name)]
+    except OSError:  # one may write there, and not look
+        return 0
+    return sum(_remove_abandoned(path, now) for path in paths)
+
+
+def _remove_abandoned(path: str, now: int) -> bool:
     try:
         fd = os.open(path, _LOOK)
     except OSError:  # gone meanwhile, or another user's
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            remove_tree(path)
-        else:
-            os.unlink(path)
-    except OSError:  # it is being written, or is not ours to remove
+        if not _is_abandoned(fd, path, now):
+            return False
+        remove_tree(path)
+    except OSError:  # it is being written, or cannot be removed
         return False
     finally:
         os.close(fd)
     return True
+
+
+def _is_abandoned(fd: int, path: str, now: int) -> bool:
+    """Tell whether nobody writes it any more, and it is ours; BlockingIOError if it is locked."""
+    if os.fstat(fd).st_uid != os.geteuid():
+        return False
+    is_locked = _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if is_locked and os.path.basename(path).startswith(f"{_BEFORE}{_machine()}-"):
+        return True
+    touched = last_touched(path)
+    return touched is not None and touched < now - _DAY
 
 
 def move_into(source: Temporary, directory: str, into: contextlib.ExitStack) -> Temporary:

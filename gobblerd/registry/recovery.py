@@ -6,7 +6,6 @@ record in `applied/` is never applied again: it waits for the daemon of its stag
 the response. Every step may be interrupted and done again.
 """
 
-import contextlib
 import os
 import threading
 import time
@@ -23,7 +22,7 @@ from gobblerd.registry.apply import TakenError, apply_again, sync_touched, tempo
 from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
 from gobblerd.registry.record import Record, read_record, record_bytes
 from gobblerd.storage.files import Durability, rename, sync_directory, write_file
-from gobblerd.storage.removal import remove_tree
+from gobblerd.storage.removal import last_touched, remove_tree
 from gobblerd.storage.sync import Disk
 
 log = structlog.get_logger(__name__)
@@ -234,7 +233,7 @@ class Recovery:
         """Remove any daemon's uncommitted work that was untouched for `seconds`; `now` in nanoseconds."""
         found = 0
         for name in self._uncommitted():
-            touched = _last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
+            touched = last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
             if touched is not None and now - touched > seconds * 1e9:
                 found += self._discard(name)
         return found
@@ -244,7 +243,7 @@ class Recovery:
         found = 0
         for name in self._names(layout.ASIDE):
             path = layout.join(self._root, layout.ASIDE, name)
-            touched = _last_touched(path)
+            touched = last_touched(path)
             if touched is not None and now - touched > seconds * 1e9:
                 remove_tree(path)
                 found += 1
@@ -288,26 +287,13 @@ class Recovery:
     def report_uncommitted(self, *, dry_run: bool) -> Iterator[RecoveryFinding]:
         """Discard what was abandoned for a week unless `dry_run`; the rest is its daemon's."""
         for name in self._uncommitted():
-            touched = _last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
+            touched = last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
             done = "left to its daemon"
             if touched is not None and time.time_ns() - touched > ABANDONED_SECONDS * 1e9:
                 done = "would be discarded"
                 if not dry_run:
                     done = "discarded" if self._discard(name) else "left alone"
             yield RecoveryFinding(name, "uncommitted", (), "discard when its daemon starts", done)
-
-
-def _last_touched(path: str) -> int | None:
-    """Return the newest ctime in a tree (a long upload touches only its depths); None if it is gone."""
-    try:
-        newest = os.lstat(path).st_ctime_ns
-    except FileNotFoundError:
-        return None
-    for directory, _, names in os.walk(path):
-        for name in (".", *names):
-            with contextlib.suppress(FileNotFoundError):
-                newest = max(newest, os.lstat(f"{directory}/{name}").st_ctime_ns)
-    return newest
 
 
 def _is_torn(path: str) -> bool:

@@ -21,6 +21,22 @@ from gobblerd.storage.files import READ_DIRECTORY, opened
 _SECONDS_MOST = 60.0
 
 
+def last_touched(path: str) -> int | None:
+    """Return the newest ctime in a tree, in nanoseconds; None if it is gone.
+
+    Its own would not do: what takes long to write touches only the depths.
+    """
+    try:
+        newest = os.lstat(path).st_ctime_ns
+    except FileNotFoundError:
+        return None
+    for directory, _, names in os.walk(path):
+        for name in (".", *names):
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, os.lstat(f"{directory}/{name}").st_ctime_ns)
+    return newest
+
+
 def remove_tree(path: str) -> None:
     """Remove whatever is at `path` in a directory of our own, if anything is."""
     try:

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.archives import CONTENTS, FORMATS, TIME, make_directory, make_registry, members_of
+from support.archives import (
+    CONTENTS,
+    FORMATS,
+    TIME,
+    leave_abandoned,
+    make_directory,
+    make_registry,
+    members_of,
+)
 from support.registries import Book
 
 from gobblerd.archive import (
@@ -393,8 +401,7 @@ def test_a_full_disk_leaves_nothing(version: Version, small_disk: Path) -> None:
 def test_what_a_killed_writer_left_is_cleared_away_and_what_is_being_written_is_not(
     version: Version, out: Path
 ) -> None:
-    abandoned = out / ".gobblerd-0123456789abcdef.partial"
-    abandoned.write_bytes(b"half")
+    abandoned = leave_abandoned(out)
     beside: list[object] = []
 
     def make_another(*_: object) -> None:
@@ -404,7 +411,7 @@ def test_what_a_killed_writer_left_is_cleared_away_and_what_is_being_written_is_
 
     made = create_archive(version, out / "v", progress=make_another)
     assert beside == [made.sha256]
-    assert not abandoned.exists()
+    assert not abandoned & {*os.listdir(out)}
 
 
 def test_the_receipt_counts_what_it_lists_and_is_plain_json(version: Version, out: Path) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.archives import CONTENTS, TIME, make_directory, make_registry
+from support.archives import CONTENTS, TIME, leave_abandoned, make_directory, make_registry
 from support.registries import Book
 
 from gobblerd.archive import (
@@ -96,10 +96,9 @@ def test_a_target_must_not_be_there_or_be_empty(version: Version, book: Book, tm
 
 
 def test_what_a_killed_export_left_is_cleared_away(version: Version, tmp_path: Path) -> None:
-    abandoned = tmp_path / ".gobblerd-00.partial"
-    (abandoned / "deep").mkdir(parents=True)
+    abandoned = leave_abandoned(tmp_path)
     export_directory(version, tmp_path / "copy")
-    assert not abandoned.exists()
+    assert not abandoned & {*os.listdir(tmp_path)}
 
 
 def test_links_of_a_directory_are_made_relative_or_replaced(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.daemon import eventually
 from support.malice import MALICE, Evil, directory, entry, file, link, tar, zipped
 from support.receipts import with_receipt
 
@@ -219,6 +220,34 @@ def test_nothing_is_left_after_ctrl_c(tmp_path: Path) -> None:
         process.communicate(timeout=120)
     assert process.returncode != 0
     nothing_is_left(tmp_path, "x.tar")
+
+
+def test_what_a_killed_one_left_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    """Before it looks whether there is room; what somebody else extracts beside it stays."""
+    path = archive(tmp_path, tar(*[file(f"top/{n}", os.urandom(400_000)) for n in range(40)]))
+
+    def extracting(target: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", SLOW, str(path), str(tmp_path / target)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout
+        assert process.stdout.readline() == b"half\n"
+        return process
+
+    with extracting("target") as killed:
+        eventually(lambda: list(tmp_path.glob(".gobblerd-*/content/top/*")), "a file to be written")
+        killed.kill()
+        killed.communicate()
+    left = {*tmp_path.glob(".gobblerd-*")}
+    assert len(left) == 1
+    with extracting("beside") as beside:
+        eventually(lambda: {*tmp_path.glob(".gobblerd-*")} - left, "the other to begin")
+        with pytest.raises(Exceeded, match="stay free"):
+            extract_archive(path, tmp_path / "target", reserve=1 << 60)
+        assert not left & {*tmp_path.iterdir()}
+        assert extract_archive(path, tmp_path / "target").files == 40
+        beside.communicate()
+    assert beside.returncode == 0
+    nothing_is_left(tmp_path, "x.tar", "target", "beside")
 
 
 def test_somebody_takes_the_target_meanwhile(tmp_path: Path) -> None:

@@ -356,6 +356,7 @@ def test_a_killed_mirror_shows_no_part(
         assert done.returncode == 0, done.stderr
     if target == "shelf":
         assert read_archive(shelf, "proj", "data") == {"2.0.0": {**TREE, "name": b"2"}}
+        assert [path for path in files_below(str(shelf)) if path.endswith(".partial")] == []
     else:
         assert version_tree(other, "2") == {**TREE, "name": b"2"}
     assert [path for path in files_below(cache) if "/REGISTRY/" in path] == []

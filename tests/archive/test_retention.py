@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.archives import leave_abandoned
 from support.registries import Book
 
 from gobblerd.archive import Version, create_archive
@@ -148,7 +149,7 @@ def test_a_name_that_can_be_read_in_one_way_only_needs_no_receipt(out: Path) -> 
 
 def test_leftovers_of_a_crash_go(out: Path) -> None:
     """Half written files, and receipts whose archive never came; young receipts may be waiting for theirs."""
-    (out / ".gobblerd-00.partial").write_bytes(b"half")
+    abandoned = leave_abandoned(out)
     for name in ("old", "young"):
         (out / f"{name}.tar.receipt.json").write_text(json.dumps({}))
     age(str(out / "old.tar"), 1)
@@ -157,4 +158,4 @@ def test_leftovers_of_a_crash_go(out: Path) -> None:
     assert {"old.tar.receipt.json", "young.tar.receipt.json"} & set(os.listdir(out)) == {
         "young.tar.receipt.json"
     }
-    assert ".gobblerd-00.partial" not in os.listdir(out)
+    assert not abandoned & {*os.listdir(out)}

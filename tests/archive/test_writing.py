@@ -1,8 +1,15 @@
 """Temporary files and directories: theirs who write them, whoever clears up meanwhile."""
 
+import errno
+import fcntl
 import os
 import threading
+import time
 from pathlib import Path
+
+import pytest
+from support.archives import leave_abandoned
+from support.places import Users, give_to
 
 from gobblerd.archive.writing import is_temporary, remove_abandoned, temporary, temporary_directory
 
@@ -33,9 +40,9 @@ def test_what_is_being_written_survives_those_who_clear_up(tmp_path: Path) -> No
 
 
 def test_what_nobody_writes_any_more_goes(tmp_path: Path) -> None:
-    (tmp_path / ".gobblerd-00.partial").touch()
-    (tmp_path / ".gobblerd-01.partial/deep").mkdir(parents=True)
+    """And nothing but that, whatever it is called."""
     (tmp_path / "gobblerd.partial").touch()
+    leave_abandoned(tmp_path)
     with temporary(str(tmp_path)) as found, temporary_directory(str(tmp_path)) as path:
         assert remove_abandoned(str(tmp_path)) == 0
         assert sorted(os.listdir(tmp_path)) == sorted(
@@ -43,3 +50,40 @@ def test_what_nobody_writes_any_more_goes(tmp_path: Path) -> None:
         )
     assert os.listdir(tmp_path) == ["gobblerd.partial"]
     assert is_temporary(os.path.basename(path))
+
+
+def test_what_another_machine_left_goes_after_a_day(tmp_path: Path) -> None:
+    """Its locks may not reach here, so it must have been left alone: in its depths, too."""
+    (tmp_path / ".gobblerd-00000000-01.partial").touch()
+    (tmp_path / ".gobblerd-00000000-02.partial/deep").mkdir(parents=True)
+    now = time.time_ns()
+    with temporary(str(tmp_path)):
+        pass
+    assert remove_abandoned(str(tmp_path), now + 86_000 * 10**9) == 0
+    assert len(os.listdir(tmp_path)) == 2
+    assert remove_abandoned(str(tmp_path), now + 87_000 * 10**9) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_another_user_left_stays(tmp_path: Path, users: Users) -> None:
+    """Also where root looks."""
+    left = leave_abandoned(tmp_path)
+    for name in left:
+        give_to(str(tmp_path / name), users.bob)
+    assert remove_abandoned(str(tmp_path), time.time_ns() * 2) == 0
+    assert {*os.listdir(tmp_path)} == left
+
+
+def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Lustre without `-o flock`: it is written all the same, and what is left goes after a day."""
+    leave_abandoned(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with temporary(str(tmp_path)) as found:
+        found.rename(str(tmp_path / "whole"))
+    assert len(os.listdir(tmp_path)) == 3
+    assert remove_abandoned(str(tmp_path), time.time_ns() + 87_000 * 10**9) == 2
+    assert os.listdir(tmp_path) == ["whole"]

@@ -1,6 +1,8 @@
 """What the tests of archives are made of: a registry with links of every kind, and a plain directory."""
 
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -8,6 +10,16 @@ from pathlib import Path
 import zstandard
 from support.registries import Book, To, Whitelisted
 
+LEAVING = """
+import os, signal, sys
+from gobblerd.archive.writing import temporary, temporary_directory
+with temporary(sys.argv[1]) as file, temporary_directory(sys.argv[1]) as directory:
+    file.file.write(b"half")
+    file.file.flush()
+    os.mkdir(f"{directory}/deep")
+    open(f"{directory}/deep/half", "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 FORMATS = ("tar.zst", "tar", "tar.gz", "tar.xz", "tar.bz2", "zip")
 TIME = 1_795_171_065  # what support.registries writes as upload_finish, in seconds
 CONTENTS = {  # of p/a/2, as a reader sees it
@@ -98,3 +110,12 @@ def _members_of_zip(path: str) -> dict[str, bytes | str | None]:
             is_link = info.external_attr >> 28 == 0o12
             members[info.filename.rstrip("/")] = None if info.is_dir() else data.decode() if is_link else data
     return members
+
+
+def leave_abandoned(directory: Path) -> set[str]:
+    """Leave what a writer leaves that is killed: a file and a directory; return their names."""
+    before = {*os.listdir(directory)}
+    subprocess.run([sys.executable, "-c", LEAVING, directory], check=False)
+    left = {*os.listdir(directory)} - before
+    assert len(left) == 2
+    return left

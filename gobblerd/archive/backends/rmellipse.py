@@ -26,6 +26,7 @@ from typing import Any
 
 from gobblerd.archive.backends import records
 from gobblerd.archive.backends.backend import Content, Each
+from gobblerd.archive.writing import Temporary, temporary
 from gobblerd.domain.errors import Invalid, Plain, Wrong
 from gobblerd.domain.release import Release, ReleaseFile
 from gobblerd.domain.version_spec import VersionSpec
@@ -111,46 +112,37 @@ class FileSystemArchive:
 
     def put_blob(self, release: Release, file: ReleaseFile, content: Content) -> ReleaseFile:
         """Store a file's bytes under their SHA-256; they are durable before they have that name."""
-        temporary = os.path.join(self._blobs(release), f".{os.urandom(8).hex()}.part")
         digest = hashlib.sha256()
-        try:
-            with open(os.open(temporary, _CREATE, 0o666), "wb") as out:
-                while data := content.read(_CHUNK):
-                    digest.update(data)
-                    out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
+        with temporary(self._blobs(release), mode=None) as growing:
+            while data := content.read(_CHUNK):
+                digest.update(data)
+                growing.file.write(data)
+            growing.sync()
             name = digest.hexdigest()
-            self._install(temporary, self._blob(release, name), file.size)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            self._install(growing, self._blob(release, name), file.size)
         return replace(file, sha256=name, blob=name)
 
     @staticmethod
-    def _install(temporary: str, target: str, size: int) -> None:
+    def _install(growing: Temporary, target: str, size: int) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             if os.stat(target).st_size == size:
                 return
-        os.rename(temporary, target)  # also over one that somebody was killed over
+        growing.rename(target)  # also over one that somebody was killed over
 
     def put_record(self, release: Release) -> str:
         """Write the record, whole or not at all; FileExistsError if there is one."""
         path = self._record(release)
-        temporary = os.path.join(self._blobs(release), f".{os.urandom(8).hex()}.part")
         data = _written(records.record_of(release, {file.path: file.blob for file in release.files}))
-        try:
-            _write(temporary, data)
+        with temporary(self._blobs(release), mode=None) as growing:
+            growing.file.write(data)
+            growing.sync()
             try:
-                os.link(temporary, path)
+                os.link(growing.path, path)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
                 _write(path, data)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
         return ""
 
     def abandon(self, release: Release) -> None:
