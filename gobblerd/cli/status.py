@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gobblerd.domain.errors import escaped
+from gobblerd.domain.errors import escaped_line
 from gobblerd.service.status import Reading, read_status
 
 _EXIT_NOT_RUNNING = 3
@@ -32,7 +32,7 @@ def command(staging: str | None, config_file: str | None, *, as_json: bool) -> N
         shown = {"alive": reading.alive, "age": reading.age, "status": reading.document}
         click.echo(json.dumps(shown, indent=2))
     else:
-        click.echo("\n".join(escaped(line) for line in lines(path, reading)))
+        click.echo("\n".join(escaped_line(line) for line in lines(path, reading)))
     if not reading.alive:
         sys.exit(_EXIT_NOT_RUNNING)
 

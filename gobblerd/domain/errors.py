@@ -42,6 +42,11 @@ def escaped(text: str) -> str:
     return text.translate(_ESCAPED).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def escaped_line(text: str) -> str:
+    """Return `text` with what could break out of its line escaped, and quotes left alone."""
+    return escaped(text).replace('\\"', '"').replace("\\\\", "\\")
+
+
 def quoted(text: str) -> str:
     """Return `text` escaped, in double quotes, cut off after 300 characters."""
     shown = text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "..."

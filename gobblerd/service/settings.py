@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gobblerd.domain.errors import escaped, quoted
+from gobblerd.domain.errors import escaped_line, quoted
 
 if typing.TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -55,11 +55,6 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
-
-
-def escaped_line(text: str) -> str:
-    """Return `text` with what could break out of its line escaped, and quotes left alone."""
-    return escaped(text).replace('\\"', '"').replace("\\\\", "\\")
 
 
 def option_of(key: str) -> str:

@@ -23,6 +23,7 @@ class Done:
     name: str
     user: str
     seconds: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def daemon(tmp_path: Path, responses: int) -> Iterator[None]:
     document = status_document(
         Serving("serving", "2026-11-20T12:00:00Z", str(tmp_path), "/r", "http://0.0.0.0:8080"),
         Watching("events", "ext4 delivers them", alive=True),
-        Spooled(3, 0.25, (Done("request-upload-\x1b[31m", "alice", 1.5),)),
+        Spooled(3, 0.25, (Done("request-upload-\x1b[31m", "alice", 1.5, 'no "\\n" here'),)),
         [
             JobStatus("purge", "3600", "2026-11-20T13:00:00Z", running=True, last=last, runs=1, failures=1),
             JobStatus("refresh_usage", "off", None, running=False, last=None, runs=0, failures=0),
@@ -78,7 +79,7 @@ def test_a_running_daemon(tmp_path: Path, daemon: None) -> None:
         "PROBLEM         staging is not reachable",
         "queued          3",
         "oldest age      0.250",
-        "request-upload-\\x1b[31m  alice  1.500",
+        'request-upload-\\x1b[31m  alice  1.500  no "\\n" here',
         "purge: running, next 2026-11-20T13:00:00Z, last failed 2026-11-20T02:30:09Z (OSError: no space)",
         "refresh_usage: next never, never run",
     ):
