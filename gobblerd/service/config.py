@@ -348,7 +348,8 @@ def _validated(found: Gathered) -> Config | None:
         return Config(**found.values)
     except ValidationError as error:
         errors = error.errors()
-    refused = [each for each in errors if each["loc"]]
+    unread = any(not problem.key for problem in found.problems)  # a file, which may well have what is missing
+    refused = [each for each in errors if each["loc"] and not (unread and each["type"] == "missing")]
     keys = found.refuse(_with_remedy(each) for each in refused)
     for each in errors:
         if not each["loc"]:

@@ -188,6 +188,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(path, PLACES) == [f"{path}: cannot be read: No such file or directory"]
 
 
+def test_what_a_file_that_cannot_be_read_may_hold_is_not_called_missing(tmp_path: Path) -> None:
+    """As at a reload with a slip in the file: the one thing to mend is the file."""
+    path = tmp_path / "c.toml"
+    path.write_text('staging = "/s"\nregistry = "/r"\nport =\n')
+    (found,) = problems(str(path), {})
+    assert "is not TOML" in found
+
+
 @pytest.mark.parametrize(
     "line", ['watch = "a\\nforged: b\\u001b[31m"', '"a\\nforged: b\\u001b[31m" = 1', "prefix = 'a\u2028b'"]
 )
