@@ -33,6 +33,7 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 LONGEST = 5_000  # characters of a reason
 KEYS = {
     "time", "level", "event", "request", "user", "action", "project", "place", "code", "seconds", "reason",
+    "spoof",
 }  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def require_honest_log(daemon: RunningDaemon, asked: list[str]) -> None:
     for event in events_of(daemon):
         assert "forged" not in event["event"]
     lines = answered(daemon)
-    assert all(set(line) <= KEYS and KEYS - {"reason"} <= set(line) for line in lines)
+    assert all(set(line) <= KEYS and KEYS - {"reason", "spoof"} <= set(line) for line in lines)
     found = [line["request"] for line in lines]
     assert len(found) == len(set(found))
     assert set(found) >= set(asked)
