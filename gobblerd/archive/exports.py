@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gobblerd.archive.formats import format_of
 from gobblerd.archive.naming import DEFAULT_TEMPLATE
 from gobblerd.archive.receipt import RECEIPT_SUFFIX, Receipt, load_receipt, receipt_path
-from gobblerd.archive.writing import is_temporary
+from gobblerd.archive.writing import is_temporary, remove_abandoned
 from gobblerd.domain.errors import Exceeded, Fault, GobblerdError, Plain, Wrong
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -88,6 +88,7 @@ def orphans_in(directory: str, before_ns: int) -> Iterator[str]:
 def check_export(policy: ExportPolicy, size: int) -> None:
     """Refuse an export of `size` bytes: Wrong if exports are off, Exceeded if there is no room.
 
+    What a daemon left that was killed in the middle is removed before it is said that there is none.
     Fault if the directory is not there.
     """
     if not policy.directory:
@@ -97,6 +98,8 @@ def check_export(policy: ExportPolicy, size: int) -> None:
     if not policy.max_bytes:
         return
     used = _used(policy.directory)
+    if used + size > policy.max_bytes and remove_abandoned(policy.directory):
+        used = _used(policy.directory)
     if used + size > policy.max_bytes:
         raise Exceeded(
             "there is no room for the archive: {used} of {most} bytes of the export directory are used, and "

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from gobblerd.archive.checksums import TREE_ALGORITHM
-from gobblerd.archive.formats import format_named
+from gobblerd.archive.formats import format_named, format_of
 from gobblerd.archive.members import (
     EXECUTABLE_MODE,
     FILE_MODE,
@@ -94,6 +94,15 @@ def receipt_path(archive: str | os.PathLike[str]) -> str:
     'out/app.tar.zst.receipt.json'
     """
     return f"{os.fspath(archive)}{RECEIPT_SUFFIX}"
+
+
+def is_part_of_archive(name: str) -> bool:
+    """Tell by its name whether a file is an archive, or an archive's receipt.
+
+    >>> is_part_of_archive("app.zip"), is_part_of_archive("app.zip.receipt.json"), is_part_of_archive("app")
+    (True, True, False)
+    """
+    return format_of(name.removesuffix(RECEIPT_SUFFIX)) is not None
 
 
 # ---- writing

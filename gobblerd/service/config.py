@@ -221,7 +221,7 @@ class Config(BaseModel):
     purge_responses_days: float = _setting(
         1, "Age at which responses are removed whose request file is gone.", "days", gt=0
     )
-    purge_uploads_days: float = _setting(7, "Age of abandoned upload directories.", "days", gt=0)
+    purge_uploads_days: float = _setting(7, "Age of abandoned uploads: directories, archives.", "days", gt=0)
     purge_logs_days: float = _setting(7, "Age of event files in ..logs.", "days", gt=0)
     purge_transactions_days: float = _setting(
         7, "Age at which another daemon's unfinished transactions count as abandoned.", "days", gt=0

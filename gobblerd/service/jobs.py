@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from gobblerd.archive.receipt import is_part_of_archive
 from gobblerd.domain.errors import Absent, GobblerdError
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
@@ -200,7 +201,7 @@ class Jobs:
             config.purge_responses_days * DAY,
             config.purge_uploads_days * DAY,
         )
-        return self._spool.purge(self._staging.clock.now(), ages)
+        return self._spool.purge(self._staging.clock.now(), ages, is_part_of_archive)
 
     def _purge_events(self, now: int, seconds: float) -> int:
         removed = 0

@@ -1,8 +1,9 @@
-"""Removing what is old in staging: answered request files, responses, abandoned upload directories.
+"""Removing what is old in staging: answered request files, responses, abandoned uploads.
 
 Ages are by ctime, which users cannot set. A request file goes only when it is answered (an unanswered one
-is the sweep's business), a response only when its request file is gone. A directory counts as abandoned
-when neither it nor a direct child changed for its age, and no request at hand names it.
+is the sweep's business), a response only when its request file is gone. An upload is a directory, an archive
+with its receipt, or what a client of ours was about to drop when it was killed; it counts as abandoned when
+neither it nor a direct child changed for its age, and no request at hand names it. Other files stay.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import secrets
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -27,18 +28,36 @@ from gobblerd.storage.files import READ_DIRECTORY, opened
 from gobblerd.storage.removal import remove_tree_beneath
 
 _log = structlog.get_logger()
-_DOOMED = "..purged-"  # an upload directory that is being removed; goes on with the next purge after a crash
+_DOOMED = "..purged-"  # an upload that is being removed; goes on with the next purge after a crash
+_UNFINISHED = (".gobbler-", ".gobblerd-")  # how names begin under which our clients write
 
 
-def purge(staging: Staging, ledger: Ledger, now: int, ages: PurgeAges, *, all_known: bool) -> PurgeCounts:
+def purge(
+    staging: Staging,
+    ledger: Ledger,
+    now: int,
+    ages: PurgeAges,
+    is_archive: Callable[[str], bool],
+    *,
+    all_known: bool,
+) -> PurgeCounts:
     """Remove what is older than its age; OSError if staging cannot be listed.
 
-    Without `all_known` there may be requests in staging that are not queued yet, so no directory goes.
+    `is_archive` tells from a file's name whether it is an archive, or belongs to one. Without `all_known`
+    there may be requests in staging that are not queued yet, so no upload goes.
     """
     with staging.entries() as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     requests = [name for name, is_directory in found if not is_directory and name.startswith(REQUEST_PREFIX)]
-    directories = [name for name, is_directory in found if is_directory and name != RESPONSES]
+    uploads = [
+        name
+        for name, is_directory in found
+        if (
+            name != RESPONSES
+            if is_directory
+            else name.startswith((_DOOMED, *_UNFINISHED)) or is_archive(name)
+        )
+    ]
     removed_requests = _tally(
         _purge_request(staging, ledger, name, now - _ns(ages.requests)) for name in requests
     )
@@ -48,7 +67,7 @@ def purge(staging: Staging, ledger: Ledger, now: int, ages: PurgeAges, *, all_kn
     )
     removed_uploads = _tally(
         _purge_upload(staging, ledger, name, now - _ns(ages.uploads))
-        for name in (directories if all_known else ())
+        for name in (uploads if all_known else ())
     )
     _forget(ledger, ages)
     return PurgeCounts(
@@ -118,17 +137,24 @@ def _purge_upload(staging: Staging, ledger: Ledger, name: str, before: int) -> b
         doomed = name if name.startswith(_DOOMED) else _doom(staging, ledger, name, before)
         if doomed is None:
             return False
-        remove_tree_beneath(staging.fd, doomed)
+        _remove(staging.fd, doomed)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        _failed("upload directory", name, error)
+        _failed("upload", name, error)
         return None
     return True
 
 
+def _remove(dir_fd: int, name: str) -> None:
+    if stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        remove_tree_beneath(dir_fd, name)
+    else:
+        os.unlink(name, dir_fd=dir_fd)
+
+
 def _doom(staging: Staging, ledger: Ledger, name: str, before: int) -> str | None:
-    """Rename an abandoned directory to what no request may name; None if it is not abandoned.
+    """Rename an abandoned upload to what no request may name; None if it is not abandoned.
 
     In one step with the look at the requests: none may be taken up that would then read half a directory.
     """
@@ -136,14 +162,17 @@ def _doom(staging: Staging, ledger: Ledger, name: str, before: int) -> str | Non
         return None
     doomed = f"{_DOOMED}{secrets.token_hex(8)}"
     with ledger.lock:  # the one change of the disk under it, for the reason above
-        if name in _sources(ledger):
-            return None
+        if any(name == source or name.startswith(f"{source}.") for source in _sources(ledger)):
+            return None  # it, or what the archive is that its receipt is of
         os.rename(name, doomed, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
     return doomed
 
 
 def _newest_change(dir_fd: int, name: str) -> int:
-    """Return the latest ctime of a directory and its direct children, in nanoseconds."""
+    """Return the latest ctime of a file, or of a directory and its direct children, in nanoseconds."""
+    found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        return found.st_ctime_ns
     with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as fd, os.scandir(fd) as entries:
         newest = os.fstat(fd).st_ctime_ns
         for entry in entries:

@@ -340,7 +340,7 @@ class Spool:
         """Return what is going on."""
         return self._ledger.snapshot(ready=self._open, overflowed=bool(self._admission.overflow))
 
-    def purge(self, now: int, ages: PurgeAges) -> PurgeCounts:
+    def purge(self, now: int, ages: PurgeAges, is_archive: Callable[[str], bool]) -> PurgeCounts:
         """Remove what is older than its age at `now` (nanoseconds): request files, responses, uploads."""
         complete = self._open and not self._admission.overflow and not self._admission.listed
-        return purge(self._staging, self._ledger, now, ages, all_known=complete)
+        return purge(self._staging, self._ledger, now, ages, is_archive, all_known=complete)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.archives import FORMATS, make_registry, members_of
+from support.archives import FORMATS, leave_abandoned, make_registry, members_of
 from support.daemon import StartDaemon, eventually
 from support.places import Users
 from support.registries import Book, make_context, snapshot
@@ -127,6 +127,15 @@ def test_the_directory_has_its_limit(context: Context, out: Path) -> None:
         export(with_policy(context, max_bytes=2000))
     assert os.listdir(out) == ["theirs"]
     export(with_policy(context, max_bytes=10_000_000))
+
+
+def test_what_a_killed_daemon_left_takes_no_room(context: Context, out: Path) -> None:
+    """Of its leftovers none is counted that the export itself would clear away."""
+    for name in leave_abandoned(out):
+        if (out / name).is_file():
+            os.truncate(out / name, 10_000_000)
+    export(with_policy(context, max_bytes=10_000_000))
+    assert [name for name in os.listdir(out) if name.endswith(".partial")] == []
 
 
 def test_names_are_made_by_the_configured_template(context: Context, out: Path) -> None:

@@ -311,7 +311,7 @@ _TICKS = 0.03  # seconds; the times of files are no finer than the kernel's tick
 class NoSpool:
     """A staging room in which nothing is old."""
 
-    def purge(self, now: int, ages: PurgeAges) -> PurgeCounts:
+    def purge(self, now: int, ages: PurgeAges, is_archive: object) -> PurgeCounts:
         return PurgeCounts()
 
 

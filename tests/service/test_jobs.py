@@ -26,7 +26,7 @@ class FakeSpool:
     def __init__(self) -> None:
         self.ages: PurgeAges | None = None
 
-    def purge(self, now: int, ages: PurgeAges) -> PurgeCounts:
+    def purge(self, now: int, ages: PurgeAges, is_archive: object) -> PurgeCounts:
         self.ages = ages
         return PurgeCounts(requests=3)
 

@@ -18,11 +18,15 @@ AGES = PurgeAges()
 ACT = "request-a-1"
 
 
+def is_archive(name: str) -> bool:
+    return name.endswith((".tar", ".tar.receipt.json"))
+
+
 def purged(room: Room, days: float, ages: PurgeAges = AGES) -> PurgeCounts:
     wait_for(
         lambda: not (room.path / "responses" / ".takeover").exists() and not room.spool._admission.listed
     )
-    return room.spool.purge(room.staging.clock.now() + int(days * DAY), ages)
+    return room.spool.purge(room.staging.clock.now() + int(days * DAY), ages, is_archive)
 
 
 def test_requests_go_before_their_responses(room: Room) -> None:
@@ -109,8 +113,36 @@ def test_a_directory_whose_child_changed_is_in_use(room: Room) -> None:
     changed = (path / "file").stat().st_ctime_ns
     ages = PurgeAges(uploads=1000.0)
     wait_for(lambda: not room.spool._admission.listed)
-    assert room.spool.purge(changed + 1000 * 10**9 - 10**6, ages).uploads == 0
-    assert room.spool.purge(changed + 1000 * 10**9 + 10**7, ages).uploads == 1
+    assert room.spool.purge(changed + 1000 * 10**9 - 10**6, ages, is_archive).uploads == 0
+    assert room.spool.purge(changed + 1000 * 10**9 + 10**7, ages, is_archive).uploads == 1
+
+
+def test_abandoned_archives_go_and_what_killed_clients_left(room: Room) -> None:
+    """Archives with their receipts, and unfinished files by their names; every other file stays."""
+    gone = {"a.tar", "a.tar.receipt.json", ".gobbler-0123", ".gobblerd-01234567-89.partial"}
+    kept = {"README", "tmp.Xa12", "a.txt", ".hidden"}
+    for name in gone | kept:
+        (room.path / name).touch()
+    assert purged(room, 6.9) == PurgeCounts()
+    assert purged(room, 7.1) == PurgeCounts(uploads=len(gone))
+    assert {*os.listdir(room.path)} == kept | {"responses"}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_an_archive_that_a_request_names_stays(make_room: MakeRoom, running: bool) -> None:  # noqa: FBT001  two cases
+    """With its receipt, queued or running, however old; afterwards both go."""
+    room = make_room()
+    room.spool.start()
+    wait_for(lambda: room.spool.snapshot().ready)
+    for name in ("a.tar", "a.tar.receipt.json"):
+        (room.path / name).touch()
+    room.spool.offer(room.write("request-upload-1", {"source": "a.tar"}), Hint.RENAMED)
+    claim = room.take(Lane.LONG) if running else None
+    assert purged(room, 400).uploads == 0
+    claim = claim or room.take(Lane.LONG)
+    assert claim is not None
+    room.spool.claims.answer(claim, done(claim))
+    assert purged(room, 400).uploads == 2
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -134,7 +166,7 @@ def test_uploads_stay_while_not_all_requests_are_known(make_room: MakeRoom) -> N
     """Before loading, and while some files wait in staging for room, any directory may be named."""
     room = make_room()
     upload(room, "mine")
-    assert room.spool.purge(room.staging.clock.now() + 400 * DAY, AGES).uploads == 0
+    assert room.spool.purge(room.staging.clock.now() + 400 * DAY, AGES, is_archive).uploads == 0
     room.spool.start()
     wait_for(lambda: room.spool.snapshot().ready)
     room.spool._admission.overflow.add(ALICE)
@@ -166,7 +198,8 @@ def test_a_purge_that_was_killed_is_finished_by_the_next(room: Room) -> None:
     """What it had renamed goes at once: no request can name it any more."""
     path = upload(room, "mine")
     os.rename(path, room.path / "..purged-0011")
-    assert purged(room, 0) == PurgeCounts(uploads=1)
+    (room.path / "..purged-0012").touch()
+    assert purged(room, 0) == PurgeCounts(uploads=2)
     assert os.listdir(room.path) == ["responses"]
 
 
