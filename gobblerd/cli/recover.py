@@ -1,8 +1,9 @@
 """`gobblerd recover`: finish or discard what daemons that died left in a registry."""
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,17 +14,31 @@ if TYPE_CHECKING:
     from gobblerd.registry.recovery import RecoveryFinding
 
 _FAILED = "failed"  # how the account of what could not be done begins
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)  # of a staging directory
 _HEADINGS = ("transaction", "state", "places", "action", "done")
+
+
+def _checked(_context: click.Context, _option: click.Parameter, given: str | None) -> str | None:
+    """Refuse what cannot be the id of a staging directory."""
+    if given is not None and not _ID.fullmatch(given):
+        raise click.BadParameter("it has 16 hexadecimal digits: see responses/.id, or how transactions begin")
+    return given
 
 
 @click.command("recover")
 @click.argument("registry", type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def command(registry: str, *, dry_run: bool) -> None:
+@click.option(
+    "--gone",
+    metavar="ID",
+    callback=_checked,
+    help="A staging directory that is gone for good, by its id: forget what waits for its daemon.",
+)
+def command(registry: str, gone: str | None, *, dry_run: bool) -> None:
     """Finish or discard what daemons that died left in REGISTRY; exit code 1 if something could not be done.
 
     For a registry whose daemons do not run: before a Go service continues it, for instance. A daemon that
-    starts does this by itself.
+    starts does this by itself, and answers the requests in its staging directory.
     """
     path = os.path.abspath(registry)
     if not os.path.isdir(path):
@@ -31,15 +46,26 @@ def command(registry: str, *, dry_run: bool) -> None:
     from gobblerd.registry.recovery import recover_all  # noqa: PLC0415 - only this subcommand needs the registry's rooms
 
     try:
-        findings = recover_all(path, dry_run=dry_run)
+        findings = recover_all(path, dry_run=dry_run, gone=gone)
     except (GobblerdError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if not findings:
         click.echo(f"nothing to recover in {path}")
         return
-    click.echo("\n".join(table(findings)))
+    click.echo("\n".join([*table(findings), *_what_to_do(findings, path)]))
     if any(finding.done.startswith(_FAILED) for finding in findings):
         sys.exit(1)
+
+
+def _what_to_do(findings: Sequence["RecoveryFinding"], registry: str) -> Iterator[str]:
+    """Yield what the sysadmin can do about transactions that wait for a daemon."""
+    for staging in sorted({finding.waits_for for finding in findings} - {""}):
+        if _ID.fullmatch(staging):
+            yield (
+                f"What waits is done once the daemon of the staging directory with the id {staging} (in its "
+                "responses/.id) starts. If that directory is gone for good, with all requests in it: "
+                f"gobblerd recover --gone {staging} {registry}"
+            )
 
 
 def table(findings: Sequence["RecoveryFinding"]) -> list[str]:

@@ -12,6 +12,7 @@ from gobblerd.domain.errors import Fault
 from gobblerd.registry import recovery
 from gobblerd.registry.recovery import RecoveryFinding
 
+ID = "0123456789abcdef"
 FINISHED = RecoveryFinding("aa11", "committed", ("p/a/1", "p"), "finish the committed change", "finished")
 LEFT = RecoveryFinding("b2", "uncommitted", (), "discard when its daemon starts", "left to its daemon")
 FAILED = RecoveryFinding("c3", "committed", ("q\n\x1b[31m",), "finish", "failed: q stayed locked")
@@ -24,8 +25,9 @@ def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
     def find(*findings: RecoveryFinding) -> list[bool]:
         asked: list[bool] = []
 
-        def recover_all(root: str, *, dry_run: bool) -> list[RecoveryFinding]:
+        def recover_all(root: str, *, dry_run: bool, gone: str | None) -> list[RecoveryFinding]:
             assert os.path.isabs(root)
+            assert gone in {None, ID}
             asked.append(dry_run)
             return list(findings)
 
@@ -62,6 +64,29 @@ def test_a_dry_run_is_passed_on(tmp_path: Path, finding: Callable[..., list[bool
     assert asked == [True]
 
 
+def test_what_waits_for_a_daemon_has_a_way_out(tmp_path: Path, finding: Callable[..., list[bool]]) -> None:
+    """One sentence for each staging directory; what waits for no daemon has none."""
+    waits = RecoveryFinding(
+        "d4", "applied", ("p",), "answer x when its daemon starts", "waits for its daemon", ID
+    )
+    finding(FINISHED, waits, waits)
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert len(shown.output.splitlines()) == 5
+    assert shown.output.splitlines()[-1].endswith(f"gobblerd recover --gone {ID} {tmp_path}")
+    finding(FINISHED)
+    shown = CliRunner().invoke(command, ["recover", "--gone", ID, str(tmp_path)])
+    assert (shown.exit_code, len(shown.output.splitlines())) == (0, 2)
+
+
+@pytest.mark.parametrize("given", ["", "x" * 16, "0123", ID.upper()])
+def test_what_is_no_staging_directory_s_id(tmp_path: Path, given: str) -> None:
+    """A usage error that says where to find one."""
+    shown = CliRunner().invoke(command, ["recover", "--gone", given, str(tmp_path)])
+    assert shown.exit_code == 2
+    assert "responses/.id" in shown.output
+
+
 def test_what_could_not_be_done_is_exit_code_1(tmp_path: Path, finding: Callable[..., list[bool]]) -> None:
     """And names on disk cannot steer the terminal."""
     finding(FINISHED, FAILED)
@@ -85,7 +110,7 @@ def test_a_failing_recovery_is_a_sentence(
 ) -> None:
     """No traceback."""
 
-    def recover_all(root: str, *, dry_run: bool) -> list[RecoveryFinding]:
+    def recover_all(root: str, *, dry_run: bool, gone: str | None) -> list[RecoveryFinding]:
         raise error
 
     monkeypatch.setattr(recovery, "recover_all", recover_all)

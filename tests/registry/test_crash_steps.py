@@ -16,13 +16,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.bench import Bench
+from support.bench import STAGING_ID, Bench
 from support.checker import audit
 from support.packing import packed
 
 from gobblerd.domain.messages import Response
 from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
+from gobblerd.registry.recovery import recover_all
 from gobblerd.service.config import Config
 from gobblerd.service.jobs import Jobs
 from gobblerd.staging.settings import PurgeAges
@@ -337,6 +338,29 @@ def purge(bench: Bench) -> dict[str, Any]:
     spool: Any = NoSpool()
     time.sleep(_TICKS)  # what was touched just now is old then
     return dict(Jobs(bench.registry, staging, spool, lambda: config).purge().facts)
+
+
+def test_a_kill_at_any_step_of_forgetting(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change stays, and asked again, `gobblerd recover --gone` forgets the rest."""
+    monkeypatch.setattr("gobblerd.registry.recovery._ALIVE_SECONDS", 0.0)
+    for step in range(1, 1000):
+        bench = arena.fresh()
+        bench.run("delete_version", project="p", asset="a", version="2", finish=False)  # a record, and a tree
+        after = bench.snapshot()
+
+        def forget(bench: Bench = bench) -> set[str]:
+            return {each.done for each in recover_all(str(bench.root), dry_run=False, gone=STAGING_ID)}
+
+        finished = in_child(forget, step)
+        assert forget() <= {"forgotten", "discarded"}
+        assert bench.snapshot() == after
+        assert [n for n in os.listdir(bench.root / "..transactions") if n.startswith(STAGING_ID)] == []
+        assert start_again(bench) == []
+        assert audit(str(bench.root)) == []
+        bench.close()
+        if finished:
+            break
+    assert step > 3
 
 
 def test_a_kill_at_any_step_of_a_purge(arena: Arena) -> None:

@@ -265,6 +265,58 @@ def test_recover_for_people(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [r.code for r in start_again(bench)] == [200]
 
 
+def test_recover_forgets_a_staging_directory_that_is_gone(
+    bench: Bench, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had changed stays, and its records go; a dry run only says so, and others' records stay."""
+    run_as_other(bench, other, "set_quota", project="p", baseline=5)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
+    [record] = names(bench, "applied")
+    mine, theirs = staged(bench, STAGING_ID), staged(bench, OTHER)
+    monkeypatch.setattr(recovery, "_ALIVE_SECONDS", 0.0)
+    before = bench.snapshot()
+    listed = recover_all(str(bench.root), dry_run=True, gone=STAGING_ID)
+    assert bench.snapshot() == before
+    assert {(f.transaction, f.done, f.waits_for) for f in listed} == {
+        (record, "would be forgotten", ""),
+        (mine, "would be discarded", ""),
+        (theirs, "left to its daemon", OTHER),
+    }
+    assert "(200)" in listed[0].action
+    done = recover_all(str(bench.root), dry_run=False, gone=STAGING_ID)
+    assert {f.transaction: f.done for f in done} == {
+        record: "forgotten",
+        mine: "discarded",
+        theirs: "left to its daemon",
+    }
+    assert read(bench, "p/..quota")["baseline"] == 7
+    assert names(bench, "applied") == []
+    assert [n for n in names(bench, "") if "-" in n] == [theirs]
+    assert start_again(bench) == []
+
+
+def test_recover_forgets_nothing_of_a_daemon_that_may_be_running(bench: Bench) -> None:
+    """Its records are moments old."""
+    bench.run("set_quota", project="p", baseline=7, finish=False)
+    staged(bench, STAGING_ID)
+    found = recover_all(str(bench.root), dry_run=False, gone=STAGING_ID)
+    assert {f.done for f in found} == {recovery._PERHAPS_ALIVE}
+    assert [r.code for r in start_again(bench)] == [200]
+
+
+def test_recover_without_one_that_is_gone_touches_no_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of scheduled jobs neither, which have no staging directory."""
+    monkeypatch.setattr(recovery, "_ALIVE_SECONDS", 0.0)
+    bench.run("set_quota", project="p", baseline=7, finish=False)
+    [name] = names(bench, "applied")
+    path = bench.root / "..transactions" / "applied" / name
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "staging": ""}))
+    assert [f.done for f in recover_all(str(bench.root), dry_run=False)] == ["waits for its daemon"]
+    assert names(bench, "applied") == [name]
+
+
 def test_recover_leaves_a_running_daemon_alone(bench: Bench, other: Registry) -> None:
     """Its locks are held."""
     bench.run("set_quota", project="p", baseline=7, finish=False)
