@@ -13,7 +13,7 @@ from gobblerd.archive.directory_plan import plan_directory
 from gobblerd.archive.plan import Extra, Plan, Planned
 from gobblerd.archive.receipt import Links
 from gobblerd.archive.version_plan import Version, Wish, plan_version
-from gobblerd.archive.writing import temporary_directory
+from gobblerd.archive.writing import permitted, temporary_directory
 from gobblerd.domain.errors import Wrong
 from gobblerd.storage.files import DIRECTORY_MODE, sync_directory, sync_tree
 
@@ -108,16 +108,17 @@ def _check_target(path: str, source: Version | Path) -> None:
 
 def _write(plan: Plan, staged: str, progress: Progress | None) -> None:
     reading = CheckedReading(plan.opener, plan.total, progress, hashed=False)
+    allowed = permitted(0o777)
     for member in plan.members:  # a directory comes before what is in it
         path = _path_of(member, staged)
         if member.kind == "directory":
             os.makedirs(path, exist_ok=True)
-            os.chmod(path, DIRECTORY_MODE)
+            os.chmod(path, DIRECTORY_MODE & allowed)
         elif member.kind == "link":
             os.symlink(member.target, path)
         else:
             with open(path, "xb") as file:
-                os.fchmod(file.fileno(), member.mode)
+                os.fchmod(file.fileno(), member.mode & allowed)
                 file.writelines(reading.chunks(member.content, member.size, member.path))
             os.utime(path, (member.mtime, member.mtime))
     for member in reversed(plan.members):  # what is in a directory changes its time

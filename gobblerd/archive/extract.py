@@ -159,6 +159,7 @@ class _Writing:
         self._checks = checks
         self._directories: dict[str, Judged | None] = {"": None}
         self._links: list[Judged] = []
+        self._permitted = permitted(0o777)
         os.mkdir(root, 0o755)
 
     def add(self, member: Judged, content: Content) -> None:
@@ -176,7 +177,7 @@ class _Writing:
         fd = os.open(path, _CREATE, 0o600)
         try:
             self._checks.add(member, content, lambda piece: write_all(fd, piece))
-            os.fchmod(fd, member.mode)
+            os.fchmod(fd, member.mode & self._permitted)
             os.utime(fd, (member.mtime, member.mtime))
         finally:
             os.close(fd)
@@ -197,7 +198,7 @@ class _Writing:
             os.utime(f"{self._root}/{link.path}", (link.mtime, link.mtime), follow_symlinks=False)
         for path, member in reversed(self._directories.items()):
             full = f"{self._root}/{path}" if path else self._root
-            os.chmod(full, member.mode if member else 0o755)
+            os.chmod(full, (member.mode if member else 0o755) & self._permitted)
             if member:
                 os.utime(full, (member.mtime, member.mtime))
 

@@ -4,6 +4,9 @@ Every temporary file is held with flock while it is written, so that what a kill
 from what is being written; the next writer into that directory removes it, if it is the same user's. Not
 every filesystem has locks that reach from one machine to another, so the name says whose it is: what another
 one left must have lain untouched for a day.
+
+Who may read them is for the user's umask to say, as with everything that users write: what is packed or
+extracted may have been private where it came from.
 """
 
 import contextlib
@@ -17,7 +20,7 @@ import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gobblerd.storage.files import FILE_MODE, READ_DIRECTORY, sync_directory
+from gobblerd.storage.files import READ_DIRECTORY, sync_directory
 from gobblerd.storage.removal import last_touched, remove_tree
 
 _BEFORE = ".gobblerd-"  # what temporary names begin and end with
@@ -33,28 +36,33 @@ def is_temporary(name: str) -> bool:
     return name.startswith(_BEFORE) and name.endswith(_AFTER)
 
 
+def permitted(mode: int) -> int:
+    """Return a mode without what the umask forbids: for what cannot be made with it from the beginning."""
+    return mode & ~_umask()
+
+
+def _umask() -> int:
+    """Return the umask, which umask(2) tells only whoever sets another one, for all threads."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name == "Umask":
+                return int(value, 8)
+    return 0
+
+
 class Temporary:
-    """A new file under a temporary name in a directory, until it is renamed or given up.
+    """A new file under a temporary name in a directory, until it is renamed or given up."""
 
-    `mode` None is what the umask leaves of 0666.
-    """
-
-    def __init__(self, directory: str, mode: int | None = FILE_MODE) -> None:
-        while (fd := self._created(directory)) is None:
-            pass
-        try:
-            if mode is not None:
-                os.fchmod(fd, mode)
-            self.file: BinaryIO = os.fdopen(fd, "w+b")
-        except BaseException:
-            os.close(fd)
-            os.unlink(self.path)
-            raise
-
-    def _created(self, directory: str) -> int | None:
-        """Create and lock a file; None if it was taken for an abandoned one before it was locked."""
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
         self.path = _temporary_name(directory)
-        return _locked(os.open(self.path, _CREATE, 0o666), self.path)
+
+    def create(self) -> None:
+        """Make it, and hold its lock; again if it was taken for an abandoned one before it was locked."""
+        while (fd := _locked(os.open(self.path, _CREATE, 0o666), self.path)) is None:
+            self.path = _temporary_name(self._directory)
+        self.file: BinaryIO = os.fdopen(fd, "w+b")
 
     def sync(self) -> int:
         """Make what was written durable; return its size in bytes."""
@@ -70,14 +78,16 @@ class Temporary:
         """Remove it, unless it has its name."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        self.file.close()
+        with contextlib.suppress(AttributeError):  # interrupted before there was one
+            self.file.close()
 
 
 @contextlib.contextmanager
-def temporary(directory: str, mode: int | None = FILE_MODE) -> Iterator[Temporary]:
+def temporary(directory: str) -> Iterator[Temporary]:
     """Yield a new file; what was not renamed at the end of the block is gone."""
-    found = Temporary(directory, mode)
-    try:
+    found = Temporary(directory)
+    try:  # before it is made: an interruption may come at any moment
+        found.create()
         remove_abandoned(directory, os.fstat(found.file.fileno()).st_ctime_ns)
         yield found
     finally:
@@ -87,27 +97,26 @@ def temporary(directory: str, mode: int | None = FILE_MODE) -> Iterator[Temporar
 @contextlib.contextmanager
 def temporary_directory(directory: str) -> Iterator[str]:
     """Yield the path of a new directory (0700); what was not renamed at the end of the block is gone."""
-    while (made := _made(directory)) is None:
-        pass
-    path, fd = made
-    try:
+    path, fd = _temporary_name(directory), None
+    try:  # as above
+        while (fd := _made(path)) is None:
+            path = _temporary_name(directory)
         remove_abandoned(directory, os.fstat(fd).st_ctime_ns)
         yield path
     finally:
         if os.path.lexists(path):
             remove_tree(path)
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
-def _made(directory: str) -> tuple[str, int] | None:
-    """Make and lock a directory; None if it was taken for an abandoned one before it was locked."""
-    path = _temporary_name(directory)
+def _made(path: str) -> int | None:
+    """Make a directory and lock it; None if it was taken for an abandoned one before it was locked."""
     os.mkdir(path, 0o700)
     try:
-        fd = _locked(os.open(path, READ_DIRECTORY), path)
+        return _locked(os.open(path, READ_DIRECTORY), path)
     except FileNotFoundError:
         return None
-    return None if fd is None else (path, fd)
 
 
 def _temporary_name(directory: str) -> str:

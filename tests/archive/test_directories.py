@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,20 @@ def test_a_target_must_not_be_there_or_be_empty(version: Version, book: Book, tm
     for target in (top / "none", top / "below"):
         with pytest.raises(Wrong, match="lies in what is exported"):
             export_directory(top, target)
+
+
+def test_the_umask_says_who_may_read_it(tmp_path: Path) -> None:
+    top = make_directory(tmp_path / "top")
+    (top / "private").write_bytes(b"x")
+    old = os.umask(0o077)
+    try:
+        export_directory(top, tmp_path / "copy")
+    finally:
+        os.umask(old)
+    found = [path for path in (tmp_path / "copy").rglob("*") if not path.is_symlink()]
+    assert found
+    for path in (tmp_path / "copy", *found):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else path.stat().st_mode & 0o700)
 
 
 def test_what_a_killed_export_left_is_cleared_away(version: Version, tmp_path: Path) -> None:

@@ -69,14 +69,20 @@ def test_what_is_extracted(tmp_path: Path) -> None:
     nothing_is_left(tmp_path, "x.tar", "target")
 
 
-def test_the_umask_does_not_matter(tmp_path: Path) -> None:
-    """Modes are the archive's."""
-    old = os.umask(0o077)
+@pytest.mark.parametrize(("umask", "modes"), [(0o077, (0o700, 0o700, 0o600)), (0o022, (0o755, 0o755, 0o600))])
+def test_modes_are_the_archives_less_what_the_umask_forbids(
+    tmp_path: Path, umask: int, modes: tuple[int, ...]
+) -> None:
+    """What is private where it came from must not become readable to all by being carried."""
+    path = archive(tmp_path, tar(*TREE))
+    old = os.umask(umask)
     try:
-        extract_archive(archive(tmp_path, tar(*TREE)), tmp_path / "target")
+        extract_archive(path, tmp_path / "target")
+        assert os.umask(umask) == umask
     finally:
         os.umask(old)
-    assert stat.S_IMODE((tmp_path / "target/top/d").stat().st_mode) == 0o755
+    found = [stat.S_IMODE((tmp_path / "target" / at).stat().st_mode) for at in ("top/d", "top/f", "top/d/g")]
+    assert tuple(found) == modes
 
 
 def test_an_empty_target_is_replaced(tmp_path: Path) -> None:

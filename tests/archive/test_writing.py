@@ -2,16 +2,22 @@
 
 import errno
 import fcntl
+import itertools
 import os
+import stat
+import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from support.archives import leave_abandoned
 from support.places import Users, give_to
 
-from gobblerd.archive.writing import is_temporary, remove_abandoned, temporary, temporary_directory
+from gobblerd.archive import writing
+from gobblerd.archive.writing import is_temporary, permitted, remove_abandoned, temporary, temporary_directory
 
 
 def test_what_is_being_written_survives_those_who_clear_up(tmp_path: Path) -> None:
@@ -87,3 +93,47 @@ def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(os.listdir(tmp_path)) == 3
     assert remove_abandoned(str(tmp_path), time.time_ns() + 87_000 * 10**9) == 2
     assert os.listdir(tmp_path) == ["whole"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_umask_says_who_may_read_it(tmp_path: Path, umask: int) -> None:
+    """An archive of private files is private where whoever makes it works so."""
+    old = os.umask(umask)
+    try:
+        with temporary(str(tmp_path)) as found:
+            assert stat.S_IMODE(os.fstat(found.file.fileno()).st_mode) == 0o666 & ~umask
+        assert permitted(0o777) == 0o777 & ~umask
+    finally:
+        os.umask(old)
+
+
+def test_an_interruption_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    """From before the file or directory is made until the block is left."""
+
+    class Interrupted(BaseException):
+        """As Ctrl-C is one."""
+
+    before = sys.gettrace()
+    for make in (temporary, temporary_directory):
+        for steps in itertools.count():
+            left = [steps]
+
+            def trace(frame: FrameType, event: str, _arg: object, left: list[int] = left) -> Any:
+                if frame.f_code.co_filename == writing.__file__ and event == "line":
+                    left[0] -= 1
+                    if left[0] < 0:
+                        sys.settrace(None)
+                        raise Interrupted
+                return trace
+
+            sys.settrace(trace)
+            try:
+                with make(str(tmp_path)):
+                    sys.settrace(None)
+            except Interrupted:
+                assert os.listdir(tmp_path) == [], steps
+            else:
+                break
+            finally:
+                sys.settrace(before)
+        assert steps > 5

@@ -165,10 +165,10 @@ def test_ctrl_c_leaves_nothing(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "big.tar"
     path.write_bytes(tar(*[file(f"top/{n}", bytes(1 << 20)) for n in range(200)]))
     with shell.spawn("archive", "extract", str(path), str(tmp_path / "out")) as process:
-        while process.poll() is None and not list(tmp_path.glob(".gobbler-*")):
+        while process.poll() is None and not list(tmp_path.glob(".gobblerd-*")):
             pass
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert process.returncode in {130, 0}  # 0: it was faster
-    assert not list(tmp_path.glob(".gobbler-*"))
+    assert not list(tmp_path.glob(".gobblerd-*"))
     assert (tmp_path / "out").exists() == (process.returncode == 0)

@@ -113,7 +113,7 @@ class FileSystemArchive:
     def put_blob(self, release: Release, file: ReleaseFile, content: Content) -> ReleaseFile:
         """Store a file's bytes under their SHA-256; they are durable before they have that name."""
         digest = hashlib.sha256()
-        with temporary(self._blobs(release), mode=None) as growing:
+        with temporary(self._blobs(release)) as growing:
             while data := content.read(_CHUNK):
                 digest.update(data)
                 growing.file.write(data)
@@ -134,7 +134,7 @@ class FileSystemArchive:
         """Write the record, whole or not at all; FileExistsError if there is one."""
         path = self._record(release)
         data = _written(records.record_of(release, {file.path: file.blob for file in release.files}))
-        with temporary(self._blobs(release), mode=None) as growing:
+        with temporary(self._blobs(release)) as growing:
             growing.file.write(data)
             growing.sync()
             try:
