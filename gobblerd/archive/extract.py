@@ -15,7 +15,7 @@ from gobblerd.archive.opening import opened_archive
 from gobblerd.archive.reader import Reading
 from gobblerd.archive.source import ArchiveFile, Progress, silent
 from gobblerd.archive.verify import Checks, digest_problems, require_sound
-from gobblerd.archive.writing import temporary_directory
+from gobblerd.archive.writing import permitted, temporary_directory
 from gobblerd.domain.errors import Exceeded, Plain, Wrong
 from gobblerd.storage.files import write_all
 
