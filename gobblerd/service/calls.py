@@ -19,7 +19,7 @@ import structlog
 
 from gobblerd.domain.errors import GobblerdError, Kind, Stopped
 from gobblerd.domain.messages import Response, error_body
-from gobblerd.service.codes import STATUS
+from gobblerd.service.codes import INTERNAL, STATUS, refusal
 from gobblerd.service.web.messages import ABSENT, JSON, Call, Messages, Reply, call_of, message
 
 log = structlog.get_logger(__name__)
@@ -265,7 +265,7 @@ class Outbox:
 def settled(done: "Future[Any]") -> Answer:
     """Return the answer that a future has come to."""
     if done.cancelled():
-        return _refusal(Stopped())
+        return _json(*refusal(Stopped()))
     error = done.exception()
     if error is None:
         result = done.result()
@@ -275,13 +275,9 @@ def settled(done: "Future[Any]") -> Answer:
     if isinstance(error, GobblerdError):
         if error.kind is Kind.FAULT:
             log.error("cannot answer", exc_info=error)
-        return _refusal(error)
+        return _json(*refusal(error))
     log.error("cannot answer", exc_info=error)
-    return _json(STATUS[Kind.FAULT], error_body("an internal error of the service; its log has more"))
-
-
-def _refusal(error: GobblerdError) -> Answer:
-    return _json(STATUS[error.kind], error_body(error.reason, error.details()))
+    return _json(STATUS[Kind.FAULT], error_body(INTERNAL))
 
 
 def _json(code: int, document: Any) -> Answer:

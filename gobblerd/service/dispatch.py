@@ -22,7 +22,7 @@ from gobblerd.domain.permissions import Caller, SpoofingRule, require_spoofing
 from gobblerd.domain.times import format_time
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin, UnfinishedError
-from gobblerd.service.codes import STATUS
+from gobblerd.service.codes import refusal
 from gobblerd.staging.claims import Claims
 from gobblerd.staging.directory import Staging
 
@@ -178,7 +178,7 @@ class Dispatcher:
         return self._response(request, 200, success_body(outcome))
 
     def _failed(self, request: "_Request", error: GobblerdError) -> Response:
-        return self._response(request, STATUS[error.kind], error_body(error.reason, error.details()))
+        return self._response(request, *refusal(error))
 
     def _response(self, request: "_Request", code: int, body: dict[str, Any]) -> Response:
         claim = request.claim

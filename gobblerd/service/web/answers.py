@@ -10,12 +10,11 @@ from aiohttp import web
 from gobblerd.domain.errors import GobblerdError, Kind, Plain, quoted
 from gobblerd.domain.messages import error_body
 from gobblerd.registry.content_types import JSON
-from gobblerd.service.codes import STATUS
+from gobblerd.service.codes import INTERNAL, STATUS, refusal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _EVERYONE = {"Access-Control-Allow-Origin": "*"}
-_INTERNAL = "an internal error of the service; its log has more"
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +38,7 @@ def not_understood(status: int, message: str) -> web.Response:
     """
     why = message.partition("\n")[0].rstrip(": ")
     known = why and status < STATUS[Kind.FAULT]
-    reason = f"this is no request that HTTP knows: {why}" if known else _INTERNAL
+    reason = f"this is no request that HTTP knows: {why}" if known else INTERNAL
     answer = error_answer(reason, status, _EVERYONE)
     answer.force_close()
     return answer
@@ -62,10 +61,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except GobblerdError as error:
         if error.kind is Kind.FAULT:
             _log.exception("cannot answer", method=request.method, path=request.path)
-        return json_answer(error_body(error.reason, error.details()), STATUS[error.kind])
+        code, document = refusal(error)
+        return json_answer(document, code)
     except Exception:  # noqa: BLE001 - the edge: whatever it is, it is logged and answered
         _log.exception("cannot answer", method=request.method, path=request.path)
-        return error_answer(_INTERNAL, STATUS[Kind.FAULT])
+        return error_answer(INTERNAL, STATUS[Kind.FAULT])
 
 
 def _options() -> web.Response:
