@@ -24,7 +24,9 @@ def extension(path: str, *parts: str) -> Extension:
 
 
 EXTENSIONS = [
-    extension("gobblerd/storage/_native", "md5", "streams", "files", "names", "links"),
+    extension(
+        "gobblerd/storage/_native", "md5", "xxh3", "streams", "files", "digests", "large", "names", "links"
+    ),
     extension("gobblerd/storage/_single"),
     extension("gobblerd/registry/_sums", "scan", "manifests"),
     extension("gobblerd/registry/_names"),

@@ -207,7 +207,7 @@ class FilesCheck:
 
     def _digests(self, window: _Window, chosen: Container[str]) -> Iterator[tuple[str, Digest | str]]:
         yield from digest_files(
-            self._root, [file for file in window.plain if file.path in chosen], self._tick
+            self._root, [file.path for file in window.plain if file.path in chosen], self._tick
         )
         for path, resolved in window.targets.items():
             if path in chosen:

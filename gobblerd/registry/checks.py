@@ -12,6 +12,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import msgspec
 
@@ -32,12 +33,14 @@ from gobblerd.registry.tree import (
     NOTHING,
     SYMLINK,
     Columns,
-    FilesOf,
+    Hashing,
     Tree,
     digest_at,
-    digest_batches,
+    stamp_at,
     take_tree,
 )
+
+_HUGE = 8 * 1024 * 1024  # bytes of a manifest: some 80,000 files
 
 
 class Flaw(StrEnum):
@@ -117,21 +120,46 @@ class _VersionCheck:
     def run(self) -> list[Problem]:
         """Check everything."""
         self._check_summary()
-        # The documents come first: reading them takes more memory than they keep, and there may be a million
-        # files. Sizes are the manifest's for now, so that a tree of names is enough.
+        if self._is_huge():
+            # The documents come first: reading them takes more memory than they keep.
+            manifest, unreadable = self._documents()
+            tree = take_tree(self._root, stamped=False)
+            with Hashing(self._root, self._to_read(tree, manifest or {})) as hashing:
+                self._check(tree, hashing, manifest, unreadable)
+        else:
+            tree = take_tree(self._root, stamped=False)
+            with Hashing(self._root, self._to_read(tree)) as hashing:  # while the documents are parsed
+                self._check(tree, hashing, *self._documents())
+        return sorted(self._problems)
+
+    def _is_huge(self) -> bool:
+        """Tell whether the manifest is one of which memory can hold little else while it is parsed."""
+        stamp = stamp_at(f"{self._root}/{layout.MANIFEST}")
+        return stamp is not None and stamp.size > _HUGE
+
+    def _documents(self) -> tuple[dict[str, Entry] | None, Mapping[str, str]]:
         self._fast = self._fast_sums()
-        manifest, unreadable = self._manifest()
-        tree = take_tree(self._root, stamped=False)
+        return self._manifest()
+
+    def _check(
+        self,
+        tree: Tree,
+        hashing: Hashing,
+        manifest: dict[str, Entry] | None,
+        unreadable: Mapping[str, str],
+    ) -> None:
+        """Check the files, by what hashing them gives, and the links."""
         for directory, error in tree.unreadable.items():
             self._add(directory, Flaw.UNREADABLE, "a directory that can be read", error)
-        if manifest is not None:
-            self._tick = Meter(self._progress, stored_bytes(manifest)).tick
-            self._check_extra(tree, manifest, unreadable)
-            self._check_types(tree, manifest)
-            self._check_bytes(tree, manifest)
-            self._check_links_files(tree, manifest)
-            self._check_targets(manifest)
-        return sorted(self._problems)
+        if manifest is None:
+            return
+        self._tick = Meter(self._progress, stored_bytes(manifest)).tick
+        self._check_extra(tree, manifest, unreadable)
+        self._check_types(tree, manifest)
+        tree.files.clear()  # their names were needed until here
+        self._check_bytes(hashing, manifest)
+        self._check_links_files(tree, manifest)
+        self._check_targets(manifest)
 
     def _add(self, path: str, kind: Flaw, expected: object, found: object) -> None:
         self._problems.append(
@@ -209,29 +237,31 @@ class _VersionCheck:
             elif entry.link is not None:
                 self._check_symlink(path, tree.symlinks[path], entry.link)
 
-    def _check_bytes(self, tree: Tree, manifest: Mapping[str, Entry]) -> None:
-        there = tree.files
-        plain = [
-            path
-            for path, entry in manifest.items()
-            if path in there and entry.link is None and (entry.md5sum or not entry.is_directory)
-        ]
-        plain.sort()
-        there.clear()  # their names were needed until here
-        files = FilesOf(plain, lambda path: max(0, manifest[path].size))
-        for some in digest_batches(self._root, files, self._tick):
+    def _to_read(self, tree: Tree, manifest: Mapping[str, Entry] | None = None) -> list[str]:
+        """Return the files whose bytes the manifest tells of; all, as nearly all are, if it is not known."""
+        if manifest is None:
+            return sorted(tree.files)
+        return sorted(path for path in tree.files if path in manifest and _is_file(manifest[path]))
+
+    def _check_bytes(self, hashing: Hashing, manifest: Mapping[str, Entry]) -> None:
+        for some in hashing.results(self._tick):
             if isinstance(some, Columns) and self._all_agree(some, manifest):
                 continue
             for path, digest in some.each() if isinstance(some, Columns) else [some]:
-                self._compare(path, digest, manifest[path], self._fast.get(path))
+                entry = manifest.get(path)
+                if entry is not None and _is_file(entry):
+                    self._compare(path, digest, entry, self._fast.get(path))
 
     def _all_agree(self, read: Columns, manifest: Mapping[str, Entry]) -> bool:
         """Tell whether none of these files has any of the `differences`."""
-        entries = [manifest[path] for path in read.paths]
-        fast = [self._fast.get(path) for path in read.paths]
+        entries = list(map(manifest.get, read.paths))
+        if None in entries:
+            return False
+        found = cast("list[Entry]", entries)
+        fast = list(map(self._fast.get, read.paths))
         return (
-            [entry.md5sum for entry in entries] == read.md5sums
-            and [entry.size for entry in entries] == [stamp[1] for stamp in read.stamps]
+            [entry.md5sum for entry in found] == read.md5sums
+            and [entry.size for entry in found] == [stamp[1] for stamp in read.stamps]
             and (fast == read.xxh128s or all(map(_is_fast, fast, read.xxh128s)))
         )
 
@@ -333,6 +363,11 @@ class _VersionCheck:
             size, md5sum = f"{what} with {entry.size} bytes", f"MD5 {entry.md5sum or 'none'}"
             found = f"{target.size} bytes and MD5 {target.md5sum or 'none'} in its manifest"
             self._add(path, Flaw.TARGET, f"{size} and {md5sum}", found)
+
+
+def _is_file(entry: Entry) -> bool:
+    """Tell whether what is noted of a file is to be compared with it."""
+    return entry.link is None and (entry.md5sum != "" or not entry.is_directory)
 
 
 def _is_fast(noted: str | None, found: str) -> bool:

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -62,7 +62,7 @@ Task = Callable[[Desk], Iterator[list[T]]]  # yields results as it has some
 class Crew(Generic[T]):
     """Works off tasks in threads, of which whoever takes the results is one; only that one calls `tick`."""
 
-    def __init__(self, tasks: Iterable[Task[T]], buffer_size: int) -> None:
+    def __init__(self, tasks: Iterable[Task[T]], buffer_size: int, threads: int = THREADS) -> None:
         self._tasks = iter(tasks)
         self._next = threading.Lock()
         self._size = buffer_size
@@ -70,22 +70,32 @@ class Crew(Generic[T]):
         self._ended = threading.Event()
         self._held: collections.deque[Sequence[T]] = collections.deque()  # what others did, not yielded yet
         self._gone = 0  # threads that have ended
-
-    def work(self, tick: Tick, threads: int = THREADS) -> Iterator[T]:
-        """Yield the results as they come; raises the first error of a task, or what `tick` raises."""
         names = [f"crew-{number}" for number in range(1, threads)]
-        crew = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
-        for thread in crew:
+        self._crew = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
+
+    def work(self, tick: Tick) -> Iterator[T]:
+        """Begin, and yield the results as they come."""
+        with self:
+            yield from self.results(tick)
+
+    def __enter__(self) -> Self:
+        """Have the others begin."""
+        for thread in self._crew:
             thread.start()
-        try:
-            yield from self._take_part(tick)
-            yield from self._rest(len(crew), tick)
-        finally:
-            self._ended.set()
-            while self._gone < len(crew):  # the others say so last of all, and may wait for room to say it
-                self._gone += self._results.get() is None
-            for thread in crew:
-                thread.join()
+        return self
+
+    def results(self, tick: Tick) -> Iterator[T]:
+        """Take part, and yield results as they come; raises a task's first error, or what `tick` raises."""
+        yield from self._take_part(tick)
+        yield from self._rest(len(self._crew), tick)
+
+    def __exit__(self, *_: object) -> None:
+        """End the others, if they have not ended yet."""
+        self._ended.set()
+        while self._gone < len(self._crew):  # they say so last of all, and may wait for room to say it
+            self._gone += self._results.get() is None
+        for thread in self._crew:
+            thread.join()
 
     def _take_part(self, tick: Tick) -> Iterator[T]:
         """Work as one of them: waking somebody for each result would cost as much as a small task."""

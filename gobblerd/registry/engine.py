@@ -2,8 +2,8 @@
 
 Each file is read once, into a buffer; that buffer is hashed (MD5, which the format wants, and xxh3-128), and
 that same buffer is written, if anything is. Small files go in batches, large ones side by side in the lanes
-of a group (`lanes_group.py`); two threads work them off. What a file is, how it is opened and where it goes
-is the business of `Ways`.
+of a group (`lane_group.py`, and `read_group.py` where many are only read); two threads work them off. What a
+file is, how it is opened and where it goes is the business of `Ways`.
 
 Memory is bounded whatever the files: for each thread a batch's buffer and two chunks a lane.
 """
@@ -13,18 +13,17 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-import xxhash
-
 from gobblerd.registry.copying import Digest
 from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick
 from gobblerd.registry.lane_group import LaneGroup, LargeWays
+from gobblerd.registry.read_group import ReadGroup
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.storage import native
 from gobblerd.storage.batches import Piece, digest_files, places
 from gobblerd.storage.lanes import LANES
 
 SMALL = 256 * 1024  # files up to this size go in batches
-_BATCH_BYTES = LANES * SMALL
+BATCH_BYTES = LANES * SMALL
 _BATCH_FILES = 256
 _FEW = 32  # files for which no thread is started, if they hold
 _KEPT = 50_000  # files that are made once, and not each time
@@ -56,7 +55,7 @@ def work_off(files: Iterable[SourceFile], ways: Ways[R], tick: Tick) -> Iterator
         if len(few) <= _FEW and size <= _LITTLE:
             return _at_once(few, size, ways, tick)
     tasks = itertools.chain(_groups(large, ways), _batches(files, ways))
-    return Crew(tasks, _BATCH_BYTES).work(tick)
+    return Crew(tasks, BATCH_BYTES).work(tick)
 
 
 def _at_once(files: Sequence[SourceFile], size: int, ways: Ways[R], tick: Tick) -> Iterator[R]:
@@ -73,7 +72,7 @@ def _batches(files: Iterable[SourceFile], ways: Ways[R]) -> Iterator[Task[R]]:
     for file in files:
         if file.size > SMALL:
             continue
-        if batch and (size + file.size > _BATCH_BYTES or len(batch) == _BATCH_FILES):
+        if batch and (size + file.size > BATCH_BYTES or len(batch) == _BATCH_FILES):
             yield _batch(batch, ways)
             batch, size = [], 0
         batch.append(file)
@@ -100,7 +99,9 @@ def _groups(files: Sequence[SourceFile], ways: Ways[R]) -> list[Task[R]]:
     most = LANES if native.NATIVE is not None else 1
     groups = 1 if 2 < len(files) <= most else min(THREADS, len(files))  # noqa: PLR2004
     width = min(most, -(-len(files) // max(1, groups)))
-    return [LaneGroup(waiting, ways, width) for _ in range(groups)]
+    reads_alone = ways.only_reads and len(files) > most > 1
+    kind = ReadGroup[R] if reads_alone else LaneGroup[R]
+    return [kind(waiting, ways, width) for _ in range(groups)]
 
 
 def digest_batch(
@@ -114,11 +115,9 @@ def digest_batch(
 
     The bytes of each file then lie in the buffer one after the other.
     """
-    stamps, md5sums = digest_files(pieces, buffer, flags, owner)
     there = places(pieces, buffer)
+    columns = zip(there, *digest_files(pieces, buffer, flags, owner), strict=True)
     return [
-        Digest(stamp[1], md5sum, xxhash.xxh3_128_hexdigest(place), Stamp(*stamp))
-        if stamp
-        else slowly(index, place)
-        for index, (place, stamp, md5sum) in enumerate(zip(there, stamps, md5sums, strict=True))
+        Digest(stamp[1], md5sum, xxh128, Stamp(*stamp)) if stamp else slowly(index, place)
+        for index, (place, stamp, md5sum, xxh128) in enumerate(columns)
     ]

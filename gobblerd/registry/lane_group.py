@@ -44,6 +44,11 @@ class LargeWays(Protocol[R_co]):
         """Tell whether what is written will be synced."""
         ...
 
+    @property
+    def only_reads(self) -> bool:
+        """Tell whether nothing is written at all."""
+        ...
+
     def opened(self, file: SourceFile) -> AbstractContextManager[tuple[int, int]]:
         """Open a file; give the descriptor to read, and the one to write to or NOWHERE."""
         ...
@@ -58,7 +63,7 @@ class LargeWays(Protocol[R_co]):
 
 
 @dataclass
-class _Lane:
+class Lane:
     """One file under way."""
 
     file: SourceFile
@@ -114,7 +119,7 @@ class LaneGroup(Generic[R]):
         self._ways = ways
         self._width = width
         self._chunk = _CHUNK if width >= _NARROW else _LARGE_CHUNK
-        self._lanes: list[_Lane | None] = [None] * width
+        self._lanes: list[Lane | None] = [None] * width
         self._streams = streams(width)
         self._results: list[R] = []
 
@@ -163,7 +168,7 @@ class LaneGroup(Generic[R]):
                 chunks[index] = begun.read(places[index])
         return chunks
 
-    def _begin(self) -> _Lane | None:
+    def _begin(self) -> Lane | None:
         while True:
             try:
                 file = self._waiting.popleft()
@@ -175,7 +180,7 @@ class LaneGroup(Generic[R]):
                 except (OSError, Wrong) as error:
                     self._results.append(self._ways.failed(file, error))
                     continue
-                return _Lane(file, fd, target, Stamp.of(os.fstat(fd)), stack.pop_all())
+                return Lane(file, fd, target, Stamp.of(os.fstat(fd)), stack.pop_all())
 
     def _read(self, places: list[memoryview]) -> list[memoryview]:
         return [

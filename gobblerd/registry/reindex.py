@@ -21,6 +21,7 @@ from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.neighbours import GoneError, Neighbours
 from gobblerd.registry.settling import Settling
 from gobblerd.registry.source import Reader
+from gobblerd.registry.sums import sums_at
 from gobblerd.registry.symlinks import (
     LocalTarget,
     Surroundings,
@@ -30,7 +31,7 @@ from gobblerd.registry.symlinks import (
     link_text,
 )
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.tree import Columns, FilesOf, Tree, digest_batches, take_tree
+from gobblerd.registry.tree import NO_STAMP, Columns, Hashing, Tree, stamp_at, take_tree
 from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
 
 _SIZE = itemgetter(1)  # of a stamp
@@ -65,6 +66,8 @@ class Reindex:
         self._progress = progress
         self._surroundings = Surroundings(aliases(self._root), aliases(metadata.root), tuple(whitelist))
         self._neighbours = Neighbours(metadata)
+        self._is_first = True  # the reading to come
+        self._noted_bytes = 0  # of the files, by the manifest
         self._stamps: dict[str, RawStamp] = {}  # of the files that were hashed, and what came of that:
         self._entries: dict[str, Entry] = {}
         self._checksums: dict[str, str] = {}
@@ -72,13 +75,29 @@ class Reindex:
     def read(self) -> Rebuilt:
         """Read everything, unlocked; what stands in the way is the `flaw` of the result."""
         self._neighbours = Neighbours(self._metadata)
-        rebuilt = Rebuilt(take_tree(self._root))
+        rebuilt = Rebuilt(self._tree())
         try:
             self._rebuild(rebuilt)
         except (Wrong, Fault) as error:
             rebuilt.flaw = self._invalid(error)
             rebuilt.manifest.clear()  # links that will not be made need nothing to hold still
         return rebuilt
+
+    def _tree(self) -> Tree:
+        """Walk the version; at first, if it is known how much is in it, by its names alone.
+
+        Reading the files will tell their stamps; where something is wrong with the version, walking it again.
+        """
+        is_first, self._is_first = self._is_first, False
+        noted = sums_at([f"{self._root}/{layout.MANIFEST}"])[0] if is_first else None
+        if noted is None:
+            return take_tree(self._root)
+        tree, self._noted_bytes = take_tree(self._root, stamped=False), noted[1]
+        for directory in tree.links:
+            stamp = stamp_at(f"{self._root}/{layout.links_file(directory)}")
+            tree.links[directory] = stamp.raw if stamp else NO_STAMP
+        tree.stamped = True
+        return tree
 
     def _rebuild(self, rebuilt: Rebuilt) -> None:
         self._metadata.summary(self._version)
@@ -136,10 +155,10 @@ class Reindex:
     def _hash(self, rebuilt: Rebuilt) -> None:
         files = rebuilt.tree.files
         stale = [path for path, stamp in files.items() if self._stamps.get(path) != stamp]
-        meter = Meter(self._progress, sum(files[path][1] for path in stale))
-        reading = FilesOf(sorted(stale), lambda path: files[path][1])
-        for some in digest_batches(self._root, reading, meter.tick):
-            self._keep(some if isinstance(some, Columns) else _as_columns(*some))
+        meter = Meter(self._progress, sum(files[path][1] for path in stale) or self._noted_bytes)
+        with Hashing(self._root, sorted(stale)) as hashing:
+            for some in hashing.results(meter.tick):
+                self._keep(some if isinstance(some, Columns) else _as_columns(*some))
         self._forget(self._stamps.keys() - files.keys())
         rebuilt.manifest.update(self._entries)
         rebuilt.checksums.update(self._checksums)

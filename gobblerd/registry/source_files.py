@@ -95,6 +95,7 @@ class Comparing(_OfSource):
 
     candidates: Candidates
     is_durable = False  # nothing is written
+    only_reads = True
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:
@@ -119,6 +120,7 @@ class Copying(_OfSource):
     candidates: Candidates
     is_durable: bool
     flags: int  # with which small files are opened at first
+    only_reads = False
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:

@@ -9,22 +9,23 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import threading
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
-import xxhash
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.names import is_internal
 from gobblerd.registry import layout
 from gobblerd.registry.copying import Digest, Tick, digest_file
-from gobblerd.registry.crew import Desk, share
-from gobblerd.registry.engine import work_off
+from gobblerd.registry.crew import Crew, Desk, Task, share, work_here
+from gobblerd.registry.engine import BATCH_BYTES, SMALL, work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import ANYBODY, Listed, RawStamp, list_directories, places
-from gobblerd.storage.batches import digest_files as read_and_digest
+from gobblerd.storage.batches import Listed, RawStamp, digest_names, list_directories
 from gobblerd.storage.files import READ_FILE, opened
 
 FILE = "a regular file"
@@ -35,7 +36,9 @@ NOTHING = "nothing"
 _TOP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _TOGETHER = 16  # directories that are listed in one go
 _UNNOTED = READ_FILE | os.O_NOATIME  # a look is no access: it would change each inode
-_NO_STAMP: RawStamp = (0, 0, 0, 0)
+_FEW = 32  # files for which no other thread begins
+_SHARE, _LEAST, _MOST = 5, 128, 1024  # a batch is that part of the files that are left, within these
+NO_STAMP: RawStamp = (0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -91,7 +94,7 @@ def take_tree(root: str, *, stamped: bool = True) -> Tree:
 def _listed(tree: Tree, top: int, directories: list[str]) -> Iterator[Listed]:
     """List directories; two threads look at what is in them, if anything is looked at."""
     if not tree.stamped:
-        return iter(list_directories(top, directories, tree.files, _NO_STAMP))
+        return iter(list_directories(top, directories, tree.files, NO_STAMP))
     parts = [directories[start : start + _TOGETHER] for start in range(0, len(directories), _TOGETHER)]
     return itertools.chain.from_iterable(share(lambda part: list_directories(top, part, tree.files), parts))
 
@@ -142,18 +145,6 @@ def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], t
         tree.others[path] = "a FIFO, socket or device"
 
 
-@dataclass(frozen=True)
-class FilesOf:
-    """Some files of about these sizes, to be read; made afresh each time, since there may be a million."""
-
-    paths: Sequence[str]
-    size_of: Callable[[str], int]
-
-    def __iter__(self) -> Iterator[SourceFile]:
-        """Go through the files."""
-        return map(SourceFile, self.paths, map(self.size_of, self.paths))
-
-
 Hashed = tuple[str, Digest | str]
 
 
@@ -165,41 +156,146 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
     md5sums: list[str]
     xxh128s: list[str]
 
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum([stamp[1] for stamp in self.stamps])
+
     def each(self) -> Iterator[tuple[str, Digest]]:
         """Yield the files one by one."""
         columns = zip(self.paths, self.stamps, self.md5sums, self.xxh128s, strict=True)
         return ((path, Digest(stamp[1], md5, xxh, Stamp(*stamp))) for path, stamp, md5, xxh in columns)
 
 
-def digest_files(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[Hashed]:
+def digest_files(root: str, paths: list[str], tick: Tick) -> Iterator[Hashed]:
     """Hash files of a directory, each read once; yields a sentence in place of what cannot be read."""
-    for some in digest_batches(root, files, tick):
-        if isinstance(some, Columns):
-            yield from some.each()
+    with Hashing(root, paths) as hashing:
+        for some in hashing.results(tick):
+            if isinstance(some, Columns):
+                yield from some.each()
+            else:
+                yield some
+
+
+def _bytes_of(some: Columns | Hashed) -> int:
+    if isinstance(some, Columns):
+        return some.size
+    return some[1].size if isinstance(some[1], Digest) else 0
+
+
+class Hashing:
+    """Files of a directory are read and hashed, each once, from the moment in which this is entered.
+
+    Another thread begins then; who asks for the results takes part from then on, and is told by `tick` of the
+    bytes read. How large a file is shows when it is opened: the large ones come last, side by side.
+    """
+
+    def __init__(self, root: str, paths: list[str]) -> None:
+        self._root = root
+        self._paths = paths
+        self._large = _Large([], array("q"))
+        self._adding = threading.Lock()  # to the large ones
+        self._stack = contextlib.ExitStack()
+        self._top = -1  # the directory's descriptor: the way there is walked once, not for each file
+        self._error: OSError | None = None
+        self._crew: Crew[Columns | Hashed] | None = None
+
+    def __enter__(self) -> Self:
+        """Begin, unless there is so little to do that it would be done before another thread has started."""
+        try:
+            self._top = os.open(self._root, _TOP)
+        except OSError as error:
+            self._error = error
+            return self
+        self._stack.callback(os.close, self._top)
+        if len(self._paths) > _FEW:
+            self._crew = self._stack.enter_context(Crew(self._tasks(), BATCH_BYTES))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End whatever is under way."""
+        self._stack.close()
+
+    def results(self, tick: Tick) -> Iterator[Columns | Hashed]:
+        """Yield small files many at a time, for whoever can do without an object for each; in no order."""
+        if self._error is not None:
+            sentence = _sentence(self._error)
+            yield from ((path, sentence) for path in self._paths)
+        elif self._crew is not None:
+            yield from self._crew.results(tick)
         else:
-            yield some
+            yield from work_here(self._tasks(), BATCH_BYTES, tick)
+        if self._large.paths:
+            yield from work_off(self._large, _HashingLarge(self._root), tick)
 
+    def _tasks(self) -> Iterator[Task[Columns | Hashed]]:
+        """Cut the files into batches: large ones at first, since those who are in C need no interpreter."""
+        start = 0
+        while start < len(self._paths):
+            size = min(max((len(self._paths) - start) // _SHARE, _LEAST), _MOST)
+            yield self._batch(self._paths[start : start + size])
+            start += size
 
-def digest_batches(root: str, files: Iterable[SourceFile], tick: Tick) -> Iterator[Columns | Hashed]:
-    """Do the same, but yield small files many at a time, for whoever can do without an object for each."""
-    try:
-        top = os.open(root, _TOP)
-    except OSError as error:
-        yield from ((file.path, _sentence(error)) for file in files)
-        return
-    try:
-        yield from work_off(files, _Hashing(root, top), tick)
-    finally:
-        os.close(top)
+    def _batch(self, paths: list[str]) -> Task[Columns | Hashed]:
+        def task(desk: Desk) -> Iterator[list[Columns | Hashed]]:
+            rest = paths
+            while rest:
+                read, found = self._some(rest, desk, _UNNOTED)
+                desk.tick(sum(map(_bytes_of, found)))
+                yield found
+                rest = rest[read:]
+
+        return task
+
+    def _some(self, paths: list[str], desk: Desk, flags: int) -> tuple[int, list[Columns | Hashed]]:
+        """Hash the first of these; return how many, and what came of them."""
+        found, md5sums, xxh128s = digest_names(self._top, paths, desk.buffer, flags, SMALL)
+        count = len(found)
+        stamps = [stamp for stamp in found if stamp is not None]
+        if len(stamps) == count and "" not in md5sums:
+            return count, [Columns(paths[:count], stamps, md5sums, xxh128s)]
+        some = list(zip(paths, found, md5sums, xxh128s, strict=False))
+        self._add_large([(path, stamp[1]) for path, stamp, md5sum, _ in some if stamp and not md5sum])
+        hashed = [(path, stamp, md5sum, xxh) for path, stamp, md5sum, xxh in some if stamp and md5sum]
+        columns = Columns(*map(list, zip(*hashed, strict=True))) if hashed else Columns([], [], [], [])
+        return count, [columns, *self._others([path for path, stamp, *_ in some if not stamp], desk, flags)]
+
+    def _add_large(self, files: list[tuple[str, int]]) -> None:
+        with self._adding:
+            for path, size in files:
+                self._large.paths.append(path)
+                self._large.sizes.append(size)
+
+    def _others(self, paths: list[str], desk: Desk, flags: int) -> Iterator[Columns | Hashed]:
+        """Hash what could not be read: once more if only owners may read it that way, then slowly."""
+        if flags != _UNNOTED:
+            yield from ((path, digest_at(f"{self._root}/{path}", path, lambda _: None)) for path in paths)
+            return
+        while paths:
+            read, found = self._some(paths, desk, READ_FILE)
+            yield from found
+            paths = paths[read:]
 
 
 @dataclass(frozen=True)
-class _Hashing:
+class _Large:
+    """Large files and their sizes; made afresh each time, since there may be a million."""
+
+    paths: list[str]
+    sizes: "array[int]"
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        """Go through the files."""
+        return map(SourceFile, self.paths, self.sizes)
+
+
+@dataclass(frozen=True)
+class _HashingLarge:
     """Files below `root` are hashed; one that cannot be read is told of, and stops nothing."""
 
     root: str
-    top: int  # its descriptor: the way there is walked once, not for each small file
     is_durable = False  # nothing is written
+    only_reads = True
 
     @contextlib.contextmanager
     def opened(self, file: SourceFile) -> Iterator[tuple[int, int]]:
@@ -213,28 +309,8 @@ class _Hashing:
         return file.path, _sentence(error)
 
     def batch(self, files: Sequence[SourceFile], desk: Desk) -> list[Columns | Hashed]:
-        return self._batch(files, desk, _UNNOTED)
-
-    def _batch(self, files: Sequence[SourceFile], desk: Desk, flags: int) -> list[Columns | Hashed]:
-        pieces = [(self.top, file.path, file.size) for file in files]
-        found, md5sums = read_and_digest(pieces, desk.buffer, flags, ANYBODY)
-        xxh128s = list(map(xxhash.xxh3_128_hexdigest, places(pieces, desk.buffer)))
-        paths = [file.path for file in files]
-        stamps = [stamp for stamp in found if stamp is not None]
-        if len(stamps) == len(found):
-            return [Columns(paths, stamps, md5sums, xxh128s)]
-        read = [index for index, stamp in enumerate(found) if stamp is not None]
-        columns = [[column[index] for index in read] for column in (paths, md5sums, xxh128s)]
-        others = [file for file, stamp in zip(files, found, strict=True) if stamp is None]
-        return [Columns(columns[0], stamps, columns[1], columns[2]), *self._others(others, desk, flags)]
-
-    def _others(self, files: Sequence[SourceFile], desk: Desk, flags: int) -> list[Columns | Hashed]:
-        """Hash what was not as expected: once more if only owners may read it that way, then slowly."""
-        if flags == _UNNOTED:
-            return self._batch(files, desk, READ_FILE)
-        return [
-            (file.path, digest_at(f"{self.root}/{file.path}", file.path, lambda _: None)) for file in files
-        ]
+        """Small files are not asked for."""
+        raise NotImplementedError
 
 
 def digest_at(full: str, shown: str, tick: Tick) -> Digest | str:

@@ -1,4 +1,4 @@
-/* MD5 of many byte strings side by side, and the system calls for many names in one go.
+/* Checksums of many byte strings and files side by side, and the system calls for many names in one go.
  *
  * Everything here works without the interpreter's lock, and everything has a twin in Python (lanes.py, batches.py)
  * that is used where this module could not be built; the same tests run against both.
@@ -12,6 +12,11 @@ static PyMethodDef METHODS[] = {
     {"md5_finish", md5_finish, METH_O, NULL},
     {"read_files", read_files, METH_VARARGS, NULL},
     {"digest_files", digest_files, METH_VARARGS, NULL},
+    {"digest_names", digest_names, METH_VARARGS, NULL},
+    {"xxh3_128", xxh3_128, METH_O, NULL},
+    {"sums_start", sums_start, METH_O, NULL},
+    {"hash_files", hash_files, METH_VARARGS, NULL},
+    {"sums_of", sums_of, METH_VARARGS, NULL},
     {"write_files", write_files, METH_VARARGS, NULL},
     {"list_directories", list_directories, METH_VARARGS, NULL},
     {"survey_directory", survey_directory, METH_VARARGS, NULL},

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+import xxhash
+
 from gobblerd.domain.names import is_internal
 from gobblerd.storage import native
 from gobblerd.storage.files import FILE_MODE, opened, write_all
@@ -24,6 +26,8 @@ Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
 RawStamp = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 Name = tuple[str, int, RawStamp]  # name, mode
 Offered = tuple[str, int, int | str | None]  # and a regular file's size, or a symbolic link's text
+# A column each: stamps, MD5 and xxh3-128 in lower-case hex.
+Digests = tuple[list[RawStamp | None], list[str], list[str]]
 T = TypeVar("T")
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
@@ -31,6 +35,7 @@ HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 _MANY_LINKS = 32  # that are made in one go, and seen as one change by who audits
 _TINY = 4096  # bytes that a lane alone hashes as soon as hashlib has begun
 _NAMES = 1000  # that are listed at a time
+_SOME = 64  # files that are read in a while
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -68,19 +73,53 @@ def places(pieces: Sequence[Piece], buffer: bytearray | memoryview) -> list[memo
     return [view[start:end] for start, end in itertools.pairwise([0, *ends])]
 
 
-def digest_files(
-    pieces: Sequence[Piece], buffer: bytearray | memoryview, flags: int, owner: int
-) -> tuple[list[RawStamp | None], list[str]]:
-    """Read files as `read_files` does, and return the MD5 of each in hex too; "" where the stamp is None."""
+def digest_files(pieces: Sequence[Piece], buffer: bytearray | memoryview, flags: int, owner: int) -> Digests:
+    """Read files as `read_files` does, and hash each; "" twice where the stamp is None."""
     if native.NATIVE is not None and (len(pieces) >= WORTH_WHILE or _are_tiny(pieces)):
-        found: tuple[list[RawStamp | None], list[str]] = native.NATIVE.digest_files(
-            pieces, buffer, flags, owner
-        )
+        found: Digests = native.NATIVE.digest_files(pieces, buffer, flags, owner)
         return found
     stamps = read_files(pieces, buffer, flags, owner)
     there = [place for place, stamp in zip(places(pieces, buffer), stamps, strict=True) if stamp]
-    md5sums = iter(md5_many(there))
-    return stamps, [next(md5sums) if stamp else "" for stamp in stamps]
+    md5sums, xxh128s = iter(md5_many(there)), map(xxhash.xxh3_128_hexdigest, there)
+    return (
+        stamps,
+        [next(md5sums) if stamp else "" for stamp in stamps],
+        [next(xxh128s) if stamp else "" for stamp in stamps],
+    )
+
+
+def digest_names(
+    top_fd: int, paths: list[str], buffer: bytearray | memoryview, flags: int, most: int
+) -> Digests:
+    """Read and hash the first of some files below a directory: as many as can be in a while, at least one.
+
+    Of a file of more than `most` bytes, for which the buffer has room, there is only the stamp, and "" twice.
+    What cannot be opened with `flags`, is not regular, or changes while it is read has None for a stamp.
+    """
+    if native.NATIVE is not None:
+        found: Digests = native.NATIVE.digest_names(top_fd, paths, buffer, flags, most)
+        return found
+    view = memoryview(buffer)
+    if not 0 < most <= len(view):
+        raise ValueError("the buffer has no room for a file")
+    digests = [_digest_one(top_fd, path, view[:most], flags) for path in paths[:_SOME]]
+    stamps, md5sums, xxh128s = ([each[column] for each in digests] for column in range(3))
+    return stamps, md5sums, xxh128s  # type: ignore[return-value]
+
+
+def _digest_one(top_fd: int, path: str, room: memoryview, flags: int) -> tuple[RawStamp | None, str, str]:
+    try:
+        with opened(path, flags, dir_fd=top_fd) as fd:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                return None, "", ""
+            if before.st_size > len(room):
+                return _raw(before), "", ""
+            place = room[: before.st_size]
+            stamp = _read_opened(fd, place, before)
+    except OSError:
+        return None, "", ""
+    return (stamp, md5_many([place])[0], xxhash.xxh3_128_hexdigest(place)) if stamp else (None, "", "")
 
 
 def _are_tiny(pieces: Sequence[Piece]) -> bool:
@@ -91,26 +130,26 @@ def _are_tiny(pieces: Sequence[Piece]) -> bool:
 def _read_one(piece: Piece, place: memoryview, flags: int, owner: int) -> RawStamp | None:
     dir_fd, name, size = piece
     try:
-        fd = os.open(name, flags, dir_fd=dir_fd)
+        with opened(name, flags, dir_fd=dir_fd) as fd:
+            before = os.fstat(fd)
+            if (
+                not stat.S_ISREG(before.st_mode)
+                or before.st_size != size
+                or owner not in {ANYBODY, before.st_uid}
+            ):
+                return None
+            return _read_opened(fd, place, before)
     except OSError:
         return None
-    try:
-        before = os.fstat(fd)
-        if (
-            not stat.S_ISREG(before.st_mode)
-            or before.st_size != size
-            or owner not in {ANYBODY, before.st_uid}
-        ):
-            return None
-        done = 0
-        while done < size and (got := os.preadv(fd, [place[done:]], done)):
-            done += got
-        stamp = _raw(before)
-        return stamp if done == size and _raw(os.fstat(fd)) == stamp else None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+
+
+def _read_opened(fd: int, place: memoryview, before: os.stat_result) -> RawStamp | None:
+    """Read an opened file; return its stamp, None where it changed meanwhile."""
+    done = 0
+    while done < len(place) and (got := os.preadv(fd, [place[done:]], done)):
+        done += got
+    stamp = _raw(before)
+    return stamp if done == len(place) and _raw(os.fstat(fd)) == stamp else None
 
 
 def _raw(status: os.stat_result) -> RawStamp:

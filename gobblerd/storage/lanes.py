@@ -91,3 +91,27 @@ def _hex_digests(digests: bytes) -> Iterator[str]:
 
 def _md5() -> Any:
     return hashlib.md5(usedforsecurity=False)
+
+
+class FileSums:
+    """MD5 and xxh3-128 of several large files under way, read and hashed by the extension, which is there."""
+
+    def __init__(self, count: int, buffer: Bytes) -> None:
+        assert native.NATIVE is not None
+        self._native = native.NATIVE
+        self._sums = self._native.sums_start(count)
+        self._buffer = buffer
+
+    def advance(self, files: list[tuple[int, int, int]]) -> list[int]:
+        """Read on, until a file ends or for a while; return how many bytes of each are done, or an error.
+
+        `files` are descriptors (-1: none), bytes done (0 at first) and sizes; an error is its number, made
+        negative, and ESTALE if the file ended too early.
+        """
+        found: list[int] = self._native.hash_files(self._sums, files, self._buffer)
+        return found
+
+    def take(self, index: int) -> tuple[str, str]:
+        """Return MD5 and xxh3-128, in lower-case hex, of a file that is done."""
+        found: tuple[str, str] = self._native.sums_of(self._sums, index)
+        return found

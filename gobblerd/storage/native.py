@@ -1,13 +1,40 @@
 """The C extensions, if they were built and do what they should; everything works without, only slower.
 
-MD5 is tried against hashlib each time it is imported: a compiler that got it wrong costs speed, not data.
+Checksums are tried against hashlib and xxhash each time it is imported: a compiler that got them wrong costs
+speed, not data.
 """
 
 import hashlib
 from types import ModuleType
 
+import xxhash
+
 # Lengths around MD5's padding, many enough for every lane, unequal so that lanes end at different times.
-_LENGTHS = (0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 191, 1000, 4096, 4097, 5000, 3, 64, 8191, 2, 700)
+_LENGTHS = (
+    0,
+    1,
+    55,
+    56,
+    63,
+    64,
+    65,
+    119,
+    120,
+    128,
+    191,
+    1000,
+    4096,
+    4097,
+    5000,
+    3,
+    64,
+    8191,
+    2,
+    700,
+    8,
+    16,
+    240,
+)
 
 
 def _loaded() -> ModuleType | None:
@@ -15,12 +42,12 @@ def _loaded() -> ModuleType | None:
         from gobblerd.storage import _native  # noqa: PLC0415 - optional, so not at the top
     except ImportError:
         return None
-    is_old = not hasattr(_native, "list_directories")  # built from sources of before, in a checkout
+    is_old = not hasattr(_native, "digest_names")  # built from sources of before, in a checkout
     return _native if not is_old and agrees(_native) else None
 
 
 def agrees(native: ModuleType) -> bool:
-    """Tell whether the extension's digests are those of hashlib, in one go and in pieces."""
+    """Tell whether the extension's digests are those of hashlib, in one go and in pieces, and of xxhash."""
     pattern = bytes(index * index % 251 for index in range(max(_LENGTHS)))
     texts = [pattern[:length] for length in _LENGTHS]
     expected = b"".join(hashlib.md5(text, usedforsecurity=False).digest() for text in texts)
@@ -28,7 +55,10 @@ def agrees(native: ModuleType) -> bool:
     native.md5_update(at_once, texts)
     for start, end in ((0, 1), (1, 70), (70, 3000), (3000, None)):
         native.md5_update(in_pieces, [text[start:end] for text in texts])
-    return bool(native.md5_finish(at_once) == native.md5_finish(in_pieces) == expected)
+    return bool(
+        native.md5_finish(at_once) == native.md5_finish(in_pieces) == expected
+        and all(native.xxh3_128(text) == xxhash.xxh3_128_hexdigest(text) for text in texts)
+    )
 
 
 def _single() -> ModuleType | None:

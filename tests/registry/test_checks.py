@@ -13,7 +13,6 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import tree
 from gobblerd.registry.checks import Flaw, Problem, check_version
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.source import SourceFile
 from gobblerd.registry.tree import digest_files
 
 VERSION = Address("p", "a", "2")
@@ -310,7 +309,7 @@ def test_progress_counts_bytes_and_cancels(bench: Bench) -> None:
 
 def test_file_that_cannot_be_read(bench: Bench) -> None:
     """Hashing gives the reason in place of a digest, and goes on with the next file."""
-    paths = [SourceFile(path, 1) for path in ("no/such", "white", "plain")]
+    paths = ["no/such", "white", "plain"]
     found = dict(digest_files(bench.full(""), paths, lambda _: None))
     assert found["no/such"] == "No such file or directory"
     assert isinstance(found["white"], str)  # a symbolic link is never followed
@@ -330,21 +329,20 @@ def test_reading_small_files_is_not_noted(bench: Bench) -> None:
 
 def test_files_that_are_not_ours_are_read_as_any_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only an owner may read without a note in the inode; the rest of a batch is read many at a time, too."""
-    read = tree.read_and_digest
+    read = tree.digest_names
     batches: list[list[str]] = []
 
-    def refusing(pieces: list[Any], buffer: memoryview, flags: int, owner: int) -> Any:
-        batches.append([name for _, name, _ in pieces])
-        stamps, md5sums = read(pieces, buffer, flags, owner)
-        refused = [bool(flags & os.O_NOATIME) and name != "plain" for _, name, _ in pieces]
+    def refusing(top: int, paths: list[str], buffer: memoryview, flags: int, most: int) -> Any:
+        batches.append(paths)
+        stamps, *sums = read(top, paths, buffer, flags, most)
+        refused = [bool(flags & os.O_NOATIME) and path != "plain" for path in paths]
         return (
             [None if each else stamp for each, stamp in zip(refused, stamps, strict=True)],
-            ["" if each else md5sum for each, md5sum in zip(refused, md5sums, strict=True)],
+            *(["" if each else one for each, one in zip(refused, some, strict=True)] for some in sums),
         )
 
-    sizes = {name: os.stat(bench.full(name)).st_size for name in ("d/deep", "plain")}
-    files = [SourceFile(path, size) for path, size in sizes.items()] + [SourceFile("gone", 1)]
+    files = ["d/deep", "plain", "gone"]
     expected = dict(digest_files(bench.full(""), files, lambda _: None))
-    monkeypatch.setattr(tree, "read_and_digest", refusing)
+    monkeypatch.setattr(tree, "digest_names", refusing)
     assert dict(digest_files(bench.full(""), files, lambda _: None)) == expected
     assert batches == [["d/deep", "plain", "gone"], ["d/deep", "gone"]]

@@ -25,6 +25,7 @@ from gobblerd.registry.source_files import SourceFiles
 from gobblerd.registry.tree import digest_files
 from gobblerd.storage import native
 from gobblerd.storage.files import begin_write_back, forget_pages
+from gobblerd.storage.lanes import FileSums
 
 CHUNK = lane_group._CHUNK
 ALICE, BOB = 61001, 61002
@@ -161,7 +162,7 @@ def test_every_file_is_hashed_once(tmp_path: Path, mixture: str) -> None:
     """Reading alone, as validation does, gives the same."""
     contents = make(tmp_path / "v", MIXTURES[mixture])
     done: list[int] = []
-    results = list(digest_files(str(tmp_path / "v"), reading(contents), done.append))
+    results = list(digest_files(str(tmp_path / "v"), list(contents), done.append))
     assert len(results) == len(contents)
     assert {path: found(digest) for path, digest in results} == {p: expected(d) for p, d in contents.items()}
     assert sum(done) == sum(map(len, contents.values()))
@@ -179,7 +180,7 @@ def test_what_cannot_be_read_is_told_of_and_stops_nothing(tmp_path: Path, size: 
     link.symlink_to("f0")
     longer.write_bytes(b"x" * (size + 3))
     shorter.write_bytes(b"y" * (size // 2))
-    results = dict(digest_files(str(tmp_path / "v"), reading(contents), lambda _: None))
+    results = dict(digest_files(str(tmp_path / "v"), list(contents), lambda _: None))
     assert results[paths[0]] == "No such file or directory"
     assert results[paths[1]] == "Too many levels of symbolic links"
     assert found(results[paths[2]]) == expected(b"x" * (size + 3))
@@ -194,7 +195,7 @@ def test_a_large_file_that_changes_meanwhile(
     """After a part of it was read: an upload is refused, naming it."""
     taking = Taking(tmp_path, MIXTURES[mixture])
     largest = max(taking.contents, key=lambda path: len(taking.contents[path]))
-    read = lane_group._Lane.read
+    read = lane_group.Lane.read
 
     def then_change(lane: Any, place: memoryview) -> memoryview:
         found = read(lane, place[:100_000])
@@ -203,9 +204,38 @@ def test_a_large_file_that_changes_meanwhile(
                 file.write(b"more")
         return found
 
-    monkeypatch.setattr(lane_group._Lane, "read", then_change)
+    monkeypatch.setattr(lane_group.Lane, "read", then_change)
     with pytest.raises(Wrong, match=f'"{largest}" changed'):
         taking()
+
+
+@pytest.mark.parametrize("change", ["more", "less", "other"])
+def test_a_large_file_that_changes_while_the_extension_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """It is told of, and the others are hashed."""
+    if native.NATIVE is None:
+        pytest.skip("without the extension it is read as any other")
+    contents = make(tmp_path / "v", [SMALL * 4 + n for n in range(45)])
+    path = max(contents, key=lambda path: len(contents[path]))  # which is begun first
+    changed, size = tmp_path / "v" / path, len(contents.pop(path))
+    advance = FileSums.advance
+
+    def then_change(sums: FileSums, files: list[tuple[int, int, int]]) -> list[int]:
+        done = advance(sums, files)
+        if size in {each[2] for each in files} and changed.stat().st_size == size:
+            if change == "other":
+                os.utime(changed)
+            else:
+                os.truncate(changed, size + 5 if change == "more" else 70_000)
+        return done
+
+    monkeypatch.setattr(FileSums, "advance", then_change)
+    results = dict(digest_files(str(tmp_path / "v"), [path, *contents], lambda _: None))
+    assert results.pop(path) == "it changed while it was read"
+    assert {path: found(digest) for path, digest in results.items()} == {
+        path: expected(data) for path, data in contents.items()
+    }
 
 
 @pytest.mark.parametrize("mixture", ["one small", "many small", "one large", "more than lanes", "mixed"])
@@ -219,7 +249,7 @@ def test_progress_that_raises_ends_the_work(tmp_path: Path, mixture: str) -> Non
     taking.on_tick = stop
     with pytest.raises(Stopped):
         taking()
-    some = digest_files(str(taking.top), reading(taking.contents), lambda _: None)
+    some = digest_files(str(taking.top), list(taking.contents), lambda _: None)
     next(some)
     some.close()  # type: ignore[attr-defined]
 
@@ -325,11 +355,11 @@ def test_files_that_shrink_for_ever_end(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "preadv", short)
     contents = make(tmp_path / "v", [SMALL + 1, 2 * CHUNK, 100, 7])
-    results = dict(digest_files(str(tmp_path / "v"), reading(contents), lambda _: None))
+    results = dict(digest_files(str(tmp_path / "v"), list(contents), lambda _: None))
     assert {path: found(digest) for path, digest in results.items()} == {
         p: expected(d) for p, d in contents.items()
     }
     monkeypatch.setattr(os, "preadv", lambda *_: 0)
-    results = dict(digest_files(str(tmp_path / "v"), reading(contents), lambda _: None))
+    results = dict(digest_files(str(tmp_path / "v"), list(contents), lambda _: None))
     large = {path for path, data in contents.items() if len(data) > SMALL}
     assert {results[path] for path in large} == {"it changed while it was read"}

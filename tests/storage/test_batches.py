@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from gobblerd.storage.batches import (
     ANYBODY,
     HERE,
     Piece,
     digest_files,
+    digest_names,
     list_directories,
     make_links,
     read_files,
@@ -137,7 +139,7 @@ def test_a_byte_for_each_file(either: str, top: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
 def test_files_are_read_and_hashed_in_one_go(either: str, tmp_path: Path, top: int, count: int) -> None:
-    """Bytes and stamps as `read_files` has them, and the MD5 of each; none where there is no stamp."""
+    """Bytes and stamps as `read_files` has them, and the checksums of each; none where there is no stamp."""
     contents = {f"ü {index}": os.urandom(index * 997 % 9000) for index in range(count)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
@@ -146,14 +148,57 @@ def test_files_are_read_and_hashed_in_one_go(either: str, tmp_path: Path, top: i
     pieces.append((HERE, str(tmp_path), 5))
     size = sum(piece[2] for piece in pieces)
     here, there = bytearray(size), bytearray(size)
-    stamps, md5sums = digest_files(pieces, here, READ_FILE, ANYBODY)
+    stamps, md5sums, xxh128s = digest_files(pieces, here, READ_FILE, ANYBODY)
     assert stamps == read_files(pieces, there, READ_FILE, ANYBODY)
     assert here == there
     assert [stamp is None for stamp in stamps] == [not md5sum for md5sum in md5sums]
     digests = [hashlib.md5(contents[name]).hexdigest() if name in contents else "" for _, name, _ in pieces]
     assert md5sums == digests
+    assert xxh128s == [
+        xxhash.xxh3_128_hexdigest(contents[name]) if name in contents else "" for _, name, _ in pieces
+    ]
     with pytest.raises(ValueError, match="buffer"):
         digest_files(pieces, bytearray(size - 1), READ_FILE, ANYBODY)
+
+
+def digested(top: int, paths: list[str], buffer: bytearray, most: int) -> list[tuple[Any, str, str]]:
+    """Hash all the files, however many are hashed in one call."""
+    found: list[tuple[Any, str, str]] = []
+    while len(found) < len(paths):
+        some = list(zip(*digest_names(top, paths[len(found) :], buffer, READ_FILE, most), strict=True))
+        assert some
+        found += some
+    return found
+
+
+@pytest.mark.parametrize("room", [5000, 20_000, 3 << 20])
+def test_files_of_any_size_are_hashed_by_their_names(
+    either: str, tmp_path: Path, top: int, room: int
+) -> None:
+    """Those that are small; of the larger ones there is a stamp, of what is no file nothing."""
+    (tmp_path / "d").mkdir()
+    lengths = [*range(0, 300, 7), *(n * 997 % 9000 for n in range(600)), 5000, 5001, 1_000_000]
+    contents = {f"d/ü {index}": os.urandom(length) for index, length in enumerate(lengths)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("d/ü 1", tmp_path / "link")
+    nothing = ["d", "fifo", "link", "none", "d/ü 1/none"]
+    paths = [*nothing[:2], *contents, *nothing[2:]]
+    found = dict(zip(paths, digested(top, paths, bytearray(room), 5000), strict=True))
+    assert [found[name] for name in nothing] == [(None, "", "")] * len(nothing)
+    for name, data in contents.items():
+        status = os.stat(tmp_path / name)
+        stamp = (status.st_ino, len(data), status.st_mtime_ns, status.st_ctime_ns)
+        sums = hashlib.md5(data).hexdigest(), xxhash.xxh3_128_hexdigest(data)
+        assert found[name] == (stamp, *(sums if len(data) <= 5000 else ("", ""))), len(data)
+
+
+def test_a_file_needs_room(either: str, top: int) -> None:
+    """A buffer that is too small for a file is a mistake."""
+    for most in (0, 11):
+        with pytest.raises(ValueError, match="no room"):
+            digest_names(top, ["a"], bytearray(10), READ_FILE, most)
 
 
 NOTHING = (0, 0, 0, 0)

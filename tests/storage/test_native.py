@@ -26,7 +26,7 @@ print(native.NATIVE is not None, native.__file__)
 def extension(**different: Any) -> Any:
     if native.NATIVE is None:
         pytest.skip("the C extension was not built (no compiler?)")
-    names = ("md5_start", "md5_update", "md5_finish")
+    names = ("md5_start", "md5_update", "md5_finish", "xxh3_128")
     return SimpleNamespace(**{**{name: getattr(native.NATIVE, name) for name in names}, **different})
 
 
@@ -49,6 +49,14 @@ def test_an_extension_that_is_wrong_is_not_used(part: str) -> None:
         return bytes(changed) if part == "md5_finish" else changed
 
     assert not native.agrees(extension(**{part: wrong}))
+
+
+def test_an_extension_whose_other_checksum_is_wrong_is_not_used() -> None:
+    """Of texts of one length alone, too."""
+    right = extension().xxh3_128
+    assert not native.agrees(
+        extension(xxh3_128=lambda text: right(text) if len(text) != 240 else right(text)[::-1])
+    )
 
 
 def test_without_the_extension_all_works(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-/* Many small files, read, hashed, written or removed in one go. */
+/* Many small files, read, written or removed in one go. */
 
 #include "native.h"
 
 #include "files.h"
-#include "md5.h"
 
 void free_files(file *files, Py_ssize_t count)
 {
@@ -12,8 +11,7 @@ void free_files(file *files, Py_ssize_t count)
     PyMem_Free(files);
 }
 
-/* The files of a list of (dir_fd, name, size), one after another in a buffer of `room` bytes. */
-static file *files_of(PyObject *sequence, Py_ssize_t *count, Py_ssize_t room)
+file *files_of(PyObject *sequence, Py_ssize_t *count, Py_ssize_t room)
 {
     PyObject *items = PySequence_List(sequence);
     if (!items)
@@ -48,26 +46,44 @@ static file *files_of(PyObject *sequence, Py_ssize_t *count, Py_ssize_t room)
     return files;
 }
 
-/* Read one file if all is as it should be; whatever is not is left to the caller's slow way. */
-static void read_one(file *f, int flags, long owner, uint8_t *buffer)
+int open_regular(file *f, int flags)
+{
+    int fd = open_retrying(f->dir_fd, f->name, flags, 0);
+    if (fd >= 0 && (fstat(fd, &f->status) != 0 || !S_ISREG(f->status.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+size_t read_fully(int fd, uint8_t *buffer, size_t size, uint64_t from)
+{
+    size_t done = 0;
+    errno = 0;
+    while (done < size) {
+        ssize_t got = pread(fd, buffer + done, size - done, (off_t)(from + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        done += (size_t)got;
+    }
+    return done;
+}
+
+void read_opened(file *f, int fd, uint8_t *buffer)
 {
     struct stat after;
-    size_t done = 0;
-    int fd = open_retrying(f->dir_fd, f->name, flags, 0);
+    f->done = read_fully(fd, buffer + f->offset, f->size, 0) == f->size && fstat(fd, &after) == 0 && is_same(&f->status, &after);
+}
+
+void read_one(file *f, int flags, long owner, uint8_t *buffer)
+{
+    int fd = open_regular(f, flags);
     if (fd < 0)
         return;
-    if (fstat(fd, &f->status) == 0 && S_ISREG(f->status.st_mode) && (size_t)f->status.st_size == f->size &&
-        (owner < 0 || f->status.st_uid == (uid_t)owner)) {
-        while (done < f->size) {
-            ssize_t got = pread(fd, buffer + f->offset + done, f->size - done, (off_t)done);
-            if (got < 0 && errno == EINTR)
-                continue;
-            if (got <= 0)
-                break;
-            done += (size_t)got;
-        }
-        f->done = done == f->size && fstat(fd, &after) == 0 && is_same(&f->status, &after);
-    }
+    if ((size_t)f->status.st_size == f->size && (owner < 0 || f->status.st_uid == (uid_t)owner))
+        read_opened(f, fd, buffer);
     close(fd);
 }
 
@@ -95,78 +111,6 @@ PyObject *read_files(PyObject *self, PyObject *arguments)
         if (!stamp || PyList_SetItem(found, i, stamp) < 0)
             Py_CLEAR(found);
     }
-    free_files(files, count);
-    PyBuffer_Release(&buffer);
-    return found;
-}
-
-/* The MD5 of each file that was read; what `streams`, `pieces`, `todo` and `padding` point to has room for all. */
-static void digest_all(const file *files, Py_ssize_t count, const uint8_t *buffer, stream *streams, piece *pieces,
-                       work *todo, uint8_t *padding)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        start_stream(streams + i);
-        pieces[i] = (piece){buffer + files[i].offset, files[i].done ? files[i].size : 0};
-    }
-    update_streams(streams, pieces, (size_t)count, todo);
-    finish_streams(streams, (size_t)count, todo, padding);
-}
-
-static PyObject *hex_of(const uint32_t state[4])
-{
-    static const char digits[] = "0123456789abcdef";
-    const uint8_t *bytes = (const uint8_t *)state;
-    char text[32];
-    for (int i = 0; i < 16; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    return PyUnicode_FromStringAndSize(text, sizeof text);
-}
-
-/* digest_files(files, buffer, flags, owner) -> (stamps, md5sums): as `read_files`, and the MD5 of each that was read. */
-PyObject *digest_files(PyObject *self, PyObject *arguments)
-{
-    PyObject *sequence, *stamps = NULL, *sums = NULL, *found = NULL;
-    Py_buffer buffer;
-    Py_ssize_t count = 0;
-    int flags;
-    long owner;
-    (void)self;
-    if (!PyArg_ParseTuple(arguments, "Ow*il", &sequence, &buffer, &flags, &owner))
-        return NULL;
-    file *files = files_of(sequence, &count, buffer.len);
-    size_t room = (size_t)count + 1;
-    stream *streams = files ? PyMem_Calloc(room, sizeof *streams) : NULL;
-    piece *pieces = files ? PyMem_Calloc(room, sizeof *pieces) : NULL;
-    work *todo = files ? PyMem_Calloc(room, sizeof *todo) : NULL;
-    uint8_t *padding = files ? PyMem_Malloc(2 * BLOCK * room) : NULL;
-    if (streams && pieces && todo && padding) {
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < count; i++)
-            read_one(files + i, flags, owner, buffer.buf);
-        digest_all(files, count, buffer.buf, streams, pieces, todo, padding);
-        Py_END_ALLOW_THREADS
-        stamps = PyList_New(count);
-        sums = PyList_New(count);
-    } else if (files)
-        PyErr_NoMemory();
-    for (Py_ssize_t i = 0; stamps && sums && i < count; i++) {
-        PyObject *stamp = files[i].done ? stamp_of(&files[i].status) : Py_NewRef(Py_None);
-        PyObject *sum = files[i].done ? hex_of(streams[i].state) : PyUnicode_FromStringAndSize("", 0);
-        if (!stamp || PyList_SetItem(stamps, i, stamp) < 0)
-            Py_CLEAR(stamps);
-        if (!sum || PyList_SetItem(sums, i, sum) < 0)
-            Py_CLEAR(sums);
-    }
-    if (stamps && sums)
-        found = PyTuple_Pack(2, stamps, sums);
-    Py_XDECREF(stamps);
-    Py_XDECREF(sums);
-    PyMem_Free(streams);
-    PyMem_Free(pieces);
-    PyMem_Free(todo);
-    PyMem_Free(padding);
     free_files(files, count);
     PyBuffer_Release(&buffer);
     return found;

@@ -7,6 +7,7 @@
  */
 
 #include "md5.h"
+#include "variants.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +15,6 @@
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "MD5 in lanes is written for little-endian machines"
 #endif
-
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && (defined(__clang__) ? __clang_major__ >= 17 : __GNUC__ >= 12)
-#define VARIANTS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define VARIANTS
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
-
-enum { LANES = 16 };
 
 typedef uint32_t vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t unaligned_vec __attribute__((vector_size(4 * LANES), aligned(1), may_alias));

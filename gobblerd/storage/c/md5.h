@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BLOCK = 64 };
+enum { BLOCK = 64, LANES = 16 }; /* bytes; streams that go side by side */
 
 /* A stream between two updates; `lanes.py` holds an array of these in a bytearray. */
 typedef struct {
