@@ -19,7 +19,10 @@ from gobblerd.staging.queue import Entry, Lane
 from gobblerd.staging.responses import is_later
 
 _log = structlog.get_logger()
-DIED = f"was tried {ATTEMPTS_MAX} times and the daemon died each time"
+DIED = (
+    f"the daemon died each of the {ATTEMPTS_MAX} times that it tried this request, which is not tried again: "
+    "nothing was done; tell whoever runs it before you drop it again"
+)
 
 
 class Claims:

@@ -21,7 +21,7 @@ from support.documents import as_event, events
 
 USER = 62001
 SEED = int(os.environ.get("GOBBLERD_SEED") or secrets.randbelow(10**6))
-DIED = "the daemon died each time"
+DIED = "the daemon died each of the"
 
 
 class Load(threading.Thread):

@@ -43,7 +43,8 @@ def test_a_request_that_kills_the_daemon_is_tried_three_times(make_room: MakeRoo
         room.die()
     after = make_room().start()
     found = after.recorded(ACT)
-    assert (found["code"], found["reason"]) == (500, "was tried 3 times and the daemon died each time")
+    assert found["code"] == 500
+    assert found["reason"].startswith("the daemon died each of the 3 times that it tried this request")
     assert after.names() == []
     (after.path / ACT).unlink()
     assert after.post(after.write(ACT, {"x": 22})).code == 200
