@@ -81,7 +81,7 @@ class Upload(Spoofable):
             return _Work(self, context, offer, transaction, rights).run()
 
     def admit(self, context: Context, rights: Rights) -> UploadRight:
-        """Return the caller's right to this upload; Forbidden without one, Wrong if the version exists."""
+        """Return the caller's right to this upload; Forbidden without one, Wrong if the place is taken."""
         right = upload_right(rights, context.caller, self.place, context.registry.clock.now())
         if rights.asset_exists and context.registry.metadata.has(self.place):
             raise Wrong(
@@ -89,6 +89,7 @@ class Upload(Spoofable):
                 version=self.version,
                 asset=str(self.place.of_asset()),
             )
+        context.registry.require_room(self.place if rights.asset_exists else self.place.of_asset())
         return right
 
 

@@ -151,7 +151,7 @@ def sync_touched(root: str, record: Record) -> None:
     paths = {os.path.dirname(step.path) for step in (*record.steps, *record.events)}
     paths |= {layout.join(*names) for names in record.latest} | set(record.usage)
     for path in sorted(paths):
-        with contextlib.suppress(FileNotFoundError):  # removed since, with all that is in it
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed since, or never put there
             sync_directory(layout.join(root, path))
 
 

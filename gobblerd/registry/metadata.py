@@ -16,7 +16,7 @@ from gobblerd.domain.permissions import NOBODY, Permissions
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.domain.version import Latest, Summary, latest_of
 from gobblerd.registry import documents, layout
-from gobblerd.storage.files import read_file
+from gobblerd.storage.files import exists, read_file
 from gobblerd.storage.single import has_directory
 
 T = TypeVar("T")
@@ -61,6 +61,10 @@ class Metadata:
             return has_directory("/".join(above) or "/", name)
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def is_obstructed(self, place: Address) -> bool:
+        """Tell whether something that is no directory lies where the place would be."""
+        return exists(self.path(str(place))) and not self.has(place)
 
     def names(self, place: Address) -> list[str]:
         """List the directories in a place that are not internal, by name, whatever the name may be."""

@@ -204,8 +204,9 @@ class Recovery:
         """Finish dead writers' records as far as their locks are free, and deliver our own responses.
 
         Returns how many records are still unfinished. `consume` unlinks the consumed source files.
+        Raises OSError, after all the others, where one of our own cannot be finished.
         """
-        left = 0
+        left, failures = 0, list[OSError]()
         for record in self.committed():
             try:
                 left += not self.apply_dead(record, timeout=0.0)
@@ -215,7 +216,12 @@ class Recovery:
         for name in self._names(layout.APPLIED):
             record_or_none = self._load(layout.APPLIED, name)
             if record_or_none is not None and record_or_none.staging in {self._staging, ""}:
-                self._finish(record_or_none, deliver, consume)
+                try:
+                    self._finish(record_or_none, deliver, consume)
+                except OSError as error:  # which must not keep the others from being answered
+                    failures.append(error)
+        if failures:  # and yet be known: at a start nothing is executed before all is answered
+            raise failures[0]
         return left
 
     def _finish(

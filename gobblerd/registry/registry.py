@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from gobblerd.domain.errors import Absent, Busy, Plain
+from gobblerd.domain.errors import Absent, Busy, Plain, Wrong
 from gobblerd.domain.names import ROOT, Address, check_name
 from gobblerd.domain.permissions import NOBODY, Rights
 from gobblerd.registry import layout
@@ -122,6 +122,7 @@ class Registry:
                     continue  # appeared while we waited
                 rights = Rights(project.rights.project, NOBODY, asset_exists=False)
                 allow(rights)
+                self.require_room(asset)
                 yield self._place(asset, rights, transaction, project.held)
                 return
 
@@ -273,6 +274,16 @@ class Registry:
             raise Busy(
                 "the registry's marker file {marker} is missing: its filesystem may not be mounted",
                 marker=Plain(layout.MARKER),
+            )
+
+    def require_room(self, place: Address) -> None:
+        """Raise Wrong where something else bears the place's name: a commit could not put it there."""
+        if self.metadata.is_obstructed(place):
+            raise Wrong(
+                "{place} cannot be made: something that is no {level} lies there in the registry; "
+                "choose another name, or ask an administrator to look at it",
+                place=str(place),
+                level=Plain(place.level),
             )
 
     def check_renames(self, place: Address) -> None:

@@ -55,6 +55,28 @@ def unchanged(bench: Bench, before: dict[str, str]) -> None:
     assert_clean(str(bench.root))
 
 
+# ---- what lies there already
+
+
+@pytest.mark.parametrize("place", ["p/a", "p/old/2"])
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_name_that_something_else_bears(bench: Bench, project: str, place: str, kind: str) -> None:
+    """Refused before anything is committed: what was committed could not be put there."""
+    bench.upload("p/old/1", {"f": b"1"})
+    there = bench.root / place
+    there.write_bytes(b"notes") if kind == "file" else there.symlink_to("nowhere")
+    source = bench.source("s", {"f": b"22"})
+    _, asset, version = f"{place}/1".split("/")[:3]
+    before = bench.snapshot()
+    with pytest.raises(Wrong, match=f'"{place}" cannot be made: something that is no'):
+        bench.run("upload", project="p", asset=asset, version=version, source=source)
+    assert bench.snapshot() == before
+    if place == "p/a":
+        with pytest.raises(Wrong, match='"p/a" cannot be made'):
+            permit(bench, "a", owners=["x"])
+        assert bench.snapshot() == before
+
+
 # ---- what appears
 
 

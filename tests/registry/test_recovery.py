@@ -183,6 +183,45 @@ def test_a_taken_place_is_set_aside(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert len(delivered) == 1
 
 
+def test_a_place_taken_by_a_file_is_set_aside_and_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where an asset was to be: nothing of it can be synced, and the answer comes all the same."""
+    bench.source("s", {"g": b"678"})
+    die_committed(bench, monkeypatch, "p/new", "upload", project="p", asset="new", version="1", source="s")
+    (bench.root / "p/new").write_bytes(b"somebody's notes")
+    [answer] = start_again(bench)
+    assert (answer.code, "p/new was taken" in answer.body["reason"]) == (500, True)
+    assert (bench.root / "p/new").read_bytes() == b"somebody's notes"
+    assert len(names(bench, "aside")) == 1
+    assert names(bench, "applied") == names(bench, "committed") == []
+
+
+def test_an_answer_that_cannot_be_given_does_not_hold_up_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is raised, so that a daemon executes nothing before it; but only after the others were given."""
+    for project in ("q", "r", "s"):
+        bench.run("create_project", project=project, finish=False)
+    bench.registry.close(None)
+    first = names(bench, "applied")[0]
+    given: list[int] = []
+    failing = iter([True])
+
+    def deliver(response: Response) -> None:
+        if next(failing, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        given.append(response.code)
+
+    bench.registry = bench.open_registry()
+    with pytest.raises(OSError, match="No space"):
+        bench.registry.recovery.mend(deliver, nothing)
+    assert given == [200, 200]
+    assert names(bench, "applied") == [first]
+    assert bench.registry.recovery.mend(deliver, nothing) == 0
+    assert given == [200, 200, 200]
+
+
 # ---- what was not committed
 
 
