@@ -160,6 +160,8 @@ def _in_order(tasks: list[_Task]) -> list[_Task]:
 def _sentence(error: Exception) -> str:
     if isinstance(error, FileExistsError):
         return f"there is one already, and it is not the same: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     return str(getattr(error, "reason", None) or error)
 
 

@@ -1,6 +1,7 @@
 """Releases between registries and other places: complete, verified, once, and nothing left behind."""
 
 import doctest
+import errno
 import json
 import os
 import random
@@ -153,6 +154,19 @@ def test_to_rmellipse_and_back(daemon: RunningDaemon, other: RunningDaemon, shel
     }
     mirror(str(shelf), get_backend(other.registry, staging=other.staging), "proj/data/1.5.0")
     assert version_tree(other, "1.5.0") == {**TREE, "name": b"v1.5"}
+
+
+def test_an_error_of_the_disk_is_a_sentence(
+    daemon: RunningDaemon, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong, and where it is known: no number."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/disk")
+
+    monkeypatch.setattr(archive.FileSystemArchive, "put_record", full)
+    told = {one.reason for one in mirror(daemon.registry, str(shelf), "proj/data/2")}
+    assert told == {"/full/disk: No space left on device"}
 
 
 def test_an_archive_by_hand_becomes_versions(other: RunningDaemon, tmp_path: Path) -> None:
