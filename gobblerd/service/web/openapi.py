@@ -288,8 +288,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}: REST API</title>
 <meta name="viewport" content="width=device-width">
-<style>body{{font-family:sans-serif;max-width:50em;margin:2em auto;padding:0 1em;line-height:1.4}}
-code{{background:#eee;color:#111;padding:0 .2em}}dt{{font-weight:bold}}</style></head>
+<style>:root{{color-scheme:light dark}}
+body{{font-family:sans-serif;max-width:50em;margin:2em auto;padding:0 1em;line-height:1.4}}
+code{{background:#8883;padding:0 .2em;overflow-wrap:anywhere}}dt{{font-weight:bold}}</style></head>
 <body><h1>{name} {version}: REST API</h1>
 <p>{text} The same for programs: <a href="{prefix}/openapi.json">openapi.json</a>.</p>
 {sections}</body></html>
@@ -307,7 +308,7 @@ def page(document: Mapping[str, Any], prefix: str) -> str:
     return _PAGE.format(
         name=escape(info["title"]),
         version=escape(info["version"]),
-        text=escape(info["description"]),
+        text=_shown(info["description"]),
         prefix=escape(prefix),
         sections=sections,
     )
@@ -318,12 +319,18 @@ def _section(method: str, path: str, operation: Mapping[str, Any]) -> str:
     answers = _terms((code, answer["description"]) for code, answer in operation["responses"].items())
     return (
         f"<h2><code>{method.upper()} {escape(path)}</code></h2>\n"
-        f"<p><strong>{escape(operation['summary'])}.</strong> {escape(operation['description'])}</p>\n"
+        f"<p><strong>{escape(operation['summary'])}.</strong> {_shown(operation['description'])}</p>\n"
         + (f"<h3>Parameters</h3>{parameters}\n" if parameters else "")
         + f"<h3>Answers</h3>{answers}\n"
     )
 
 
 def _terms(pairs: Iterable[tuple[str, str]]) -> str:
-    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs)
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{_shown(text)}</dd>" for term, text in pairs)
     return f"<dl>{terms}</dl>" if terms else ""
+
+
+def _shown(text: str) -> str:
+    """Return a sentence of the description as HTML: what is between backticks is code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))

@@ -35,6 +35,7 @@ from gobblerd.service.web.page.page import Page, prefers_page
 _THREADS = 8
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
 _NAME_MAX_BYTES = 255
+_VARIES = {"Vary": "Accept"}  # for caches
 
 
 class Daemon(Protocol):
@@ -224,7 +225,8 @@ class _Api:
         if prefers_page(request.headers.get("Accept", "")):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self.pool, self.page.answer, dict(request.query))
-        return json_answer({"name": self.info.name, "url": self.info.url, "version": self.info.version})
+        said = {"name": self.info.name, "url": self.info.url, "version": self.info.version}
+        return json_answer(said, headers=_VARIES)
 
     async def get_health(self, _request: web.Request) -> web.StreamResponse:
         """Answer with whether the service can serve."""
@@ -242,7 +244,8 @@ class _Api:
     async def get_metrics(self, request: web.Request) -> web.StreamResponse:
         """Answer with the metrics, in the format that the Accept header asks for."""
         reply = await self.daemon.ask("metrics", request.headers.get("Accept", ""))
-        return web.Response(body=reply.body, status=reply.code, headers={"Content-Type": reply.content_type})
+        headers = {"Content-Type": reply.content_type, **_VARIES}
+        return web.Response(body=reply.body, status=reply.code, headers=headers)
 
     async def get_description(self, _request: web.Request) -> web.StreamResponse:
         """Answer with the API's description."""

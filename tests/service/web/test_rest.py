@@ -155,6 +155,13 @@ def test_other_methods_are_told_which_are_allowed(
     assert (answer.status, answer.headers["Allow"]) == (405, allowed)
 
 
+def test_what_depends_on_the_accept_header_says_so(server: Server) -> None:
+    """Or a cache on the way gives a browser what a program asked for, and the reverse."""
+    for accept in ("text/html", "application/json", "*/*"):
+        assert server.ask("/", headers={"Accept": accept}).headers["Vary"] == "Accept"
+        assert server.ask("/metrics", headers={"Accept": accept}).headers["Vary"] == "Accept"
+
+
 def test_info_is_two_clean_paths_and_root_says_what_this_is(server: Server) -> None:
     assert server.ask("/info").json == {"staging": "/staging", "registry": "/registry/r"}
     assert server.ask("/").json == {
@@ -443,3 +450,5 @@ def test_the_page_describes_every_path_without_scripts_or_outside_resources(serv
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags.found}
     assert all(value in {"", "/openapi.json"} for _, value in tags.found)
     assert all(f"{o.method} {o.path}" in answer.body.decode() for o in OPERATIONS)
+    assert "`" not in answer.body.decode()  # code is shown as code
+    assert "color-scheme:light dark" in answer.body.decode()  # as the other pages follow the browser's
