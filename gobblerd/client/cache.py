@@ -99,7 +99,7 @@ class Cache:
         os.makedirs(directory, exist_ok=True)
         path = os.path.normpath(path)
         name = hashlib.md5(path.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
-        part = _locked(os.path.join(directory, f"{name}.part"), stop, wait=wait)
+        part = locked(os.path.join(directory, f"{name}.part"), stop, wait=wait)
         try:
             yield part
         finally:
@@ -147,7 +147,8 @@ def _require_inside(path: str) -> None:
         raise ValueError(f"{path!r} is not a path within the registry")
 
 
-def _locked(path: str, stop: Stop, *, wait: bool) -> Part | None:
+def locked(path: str, stop: Stop, *, wait: bool) -> Part | None:
+    """Open a part and lock it; None if somebody else has it and `wait` is not set."""
     pause = _WAIT_FIRST
     while True:
         fd = os.open(path, _PART, 0o666)

@@ -6,6 +6,7 @@ import shutil
 import time
 
 import pytest
+from examples.desk import ended
 from gobbler.shell import Shell
 from support.places import Symlink, Tree, read_tree, write_tree
 
@@ -143,6 +144,26 @@ def test_a_killed_fetch_continues(shell: Shell, lab: str) -> None:
         assert whole.items() <= read_tree(source).items()
     shell.say("fetch", "lab", "big", "-o", target)
     assert read_tree(target) == read_tree(source)
+
+
+def test_several_fetches_into_one_directory(shell: Shell, lab: str) -> None:
+    """As the tasks of a job array do: all get everything, and nothing else is left."""
+    source, target = os.path.join(shell.home, "shared"), os.path.join(shell.home, "together")
+    write_tree(source, {f"{number}.bin": os.urandom(1_000_000) for number in range(12)})
+    shell.say("upload", source, "lab", "shared", "1")
+    tasks = [shell.spawn("fetch", "lab", "shared", "-o", target) for _ in range(4)]
+    results = [ended(task) for task in tasks]
+    assert [(result.code, result.errors) for result in results] == [(0, "")] * len(tasks)
+    assert read_tree(target) == read_tree(source)
+
+
+def test_a_directory_in_which_all_is_there_is_not_written_to(shell: Shell, lab: str) -> None:
+    """It may be somebody else's."""
+    target = os.path.join(shell.home, "complete")
+    shell.say("fetch", "lab", "set", "1", "-o", target)
+    before = os.stat(target).st_mtime_ns
+    shell.say("fetch", "lab", "set", "1", "-o", target)
+    assert os.stat(target).st_mtime_ns == before
 
 
 def test_fetch_by_expression(shell: Shell, lab: str) -> None:

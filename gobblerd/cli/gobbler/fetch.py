@@ -1,13 +1,15 @@
 """`gobbler fetch`: a version's files, where they are, or copied into a directory and checked.
 
 With `-o`, files arrive in `DIR/.gobbler-fetch`, and go to DIR once they are whole and have the manifest's
-checksum, so that an interrupted fetch continues. What is in DIR already is never overwritten.
-Limit: of two fetches into one DIR at once, the one that ends later may fail, and is to be repeated.
+checksum, so that an interrupted fetch continues. What is in DIR already is never overwritten. Of several
+fetches into one DIR (the tasks of a job array, perhaps), one brings what is missing and the others wait.
+Limit: where the filesystem knows no locks they may get in each other's way; who fails is to be repeated.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _CONCURRENT = 4
 _CHUNK = 1 << 20
 _ARRIVING = ".gobbler-fetch"  # within DIR, until all is there
+_TURN = f"{_ARRIVING}.lock"
 
 
 @verb("fetch")
@@ -90,18 +93,41 @@ class _Copy:
 
     def run(self, progress: Bars | None) -> None:
         """Have every file in the directory."""
-        from gobblerd.client.cache import is_same  # noqa: PLC0415 - needed only to copy
-        from gobblerd.client.reading import is_local  # noqa: PLC0415 - as above
-
         os.makedirs(self._output, exist_ok=True)
-        missing = [path for path, entry in self._manifest.items() if not self._has(path, entry, is_same)]
+        missing = self._missing(self._manifest)
+        if missing or {_ARRIVING, _TURN} & {*os.listdir(self._output)}:
+            with self._turn():
+                self._bring(self._missing(missing), progress)
+                shutil.rmtree(self._arriving, ignore_errors=True)
+
+    def _missing(self, paths: Iterable[str]) -> list[str]:
+        from gobblerd.client.cache import is_same  # noqa: PLC0415 - needed only to copy
+
+        return [path for path in paths if not self._has(path, self._manifest[path], is_same)]
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until nobody else fetches into this directory."""
+        from gobblerd.client.cache import locked  # noqa: PLC0415 - needed only to copy
+        from gobblerd.client.parallel import Stop  # noqa: PLC0415 - as above
+
+        turn = locked(os.path.join(self._output, _TURN), Stop(), wait=True)
+        assert turn is not None  # we waited
+        try:
+            yield
+        finally:
+            turn.discard()
+            os.close(turn.fd)
+
+    def _bring(self, missing: list[str], progress: Bars | None) -> None:
+        from gobblerd.client.reading import is_local  # noqa: PLC0415 - needed only to copy
+
         if missing and is_local(self._session.gobbler.registry, force_remote=False):
             self._copy_all(missing, progress)
         elif missing:
             source = _fetched(self._session, self._place, self._arriving, progress)
             for path in missing:
                 self._move(os.path.join(source, path), path)
-        shutil.rmtree(self._arriving, ignore_errors=True)
 
     def _copy_all(self, missing: list[str], progress: Bars | None) -> None:
         """Copy from the registry."""
