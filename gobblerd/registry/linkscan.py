@@ -78,21 +78,18 @@ class LinkScan:
         return len(stamps) == len(paths) and are_unchanged(paths, stamps)
 
     def _looked_first(self) -> dict[str, _Seen]:
-        living: list[Found] = []
         doomed: list[Found] = []  # change no more, but may be passed by chains
 
-        def paths() -> Iterator[str]:
+        def living() -> Iterator[Found]:
             projects = self._doomed.projects
             for each in self._found():
                 if each[0] in projects and Address(*each[:3]) in self._doomed:
                     doomed.append(each)
                 else:
-                    living.append(each)
-                    yield each[-1]
+                    yield each
 
-        links = links_at(paths(), self._doomed.projects)
-        looked = self._looked
-        seen = {each[-1]: looked(each, at) for each, at in zip(living, links, strict=True)}
+        looked = links_at(living(), self._doomed.projects, self._looked)
+        seen = {each.found[-1]: each for each in looked}
         stamps = stamps_at([each[-1] for each in doomed])
         seen.update({each[-1]: _Seen(each, at) for each, at in zip(doomed, stamps, strict=True)})
         return seen
@@ -110,7 +107,7 @@ class LinkScan:
 
         stamps = dict(zip(known, stamps_at(paths()), strict=True))
         seen: dict[str, _Seen] = {}
-        changed: dict[str, Found] = {}
+        changed: list[Found] = []
         for each in found:
             path = each[-1]
             old, stamp = before.get(path), stamps.get(path)
@@ -119,9 +116,10 @@ class LinkScan:
             elif Address(*each[:3]) in self._doomed:
                 seen[path] = _same(old, _Seen(each, stamp))
             else:
-                changed[path] = each
-        for path, links in zip(changed, links_at(changed, self._doomed.projects), strict=True):
-            seen[path] = _same(before.get(path), self._looked(changed[path], links))
+                changed.append(each)
+        for now in links_at(changed, self._doomed.projects, self._looked):
+            path = now.found[-1]
+            seen[path] = _same(before.get(path), now)
         return seen
 
     def stamp(self, version: Address) -> ManifestStamp | None:
@@ -190,7 +188,7 @@ class LinkScan:
         return _Seen(version, stamp, entries)
 
     def _link(self, target: Target) -> Link | None:
-        """Return the link to these places if it loses something; one object for all that are equal."""
+        """Return the link to these places if it loses something; one object for nearly all that are equal."""
         known = self._losing_links
         if target in known:
             return known[target]

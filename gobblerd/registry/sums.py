@@ -8,12 +8,14 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 from gobblerd.registry.crew import share
-from gobblerd.registry.manifests import ManifestStamp, stamp_at
+from gobblerd.registry.manifests import Found, ManifestStamp, stamp_at
 
 _BATCH = 128
+S = TypeVar("S")
+T = TypeVar("T")
 
 Sum = tuple[ManifestStamp, int]  # the file's stamp and the bytes of its entries that are no links
 # Project, asset, version and path of a link's parent, and the same of its ancestor.
@@ -42,17 +44,27 @@ def sums_at(paths: Iterable[str]) -> list[Sum | None]:
     return _in_batches(SUMS.count, paths)
 
 
-def links_at(paths: Iterable[str], projects: Iterable[str]) -> list[Links | None]:
-    """Return the links with parent or ancestor in one of the projects; None where only parsing tells."""
+def links_at(
+    versions: Iterable[Found], projects: Iterable[str], judged: Callable[[Found, Links | None], T]
+) -> list[T]:
+    """Look for the links with parent or ancestor in one of the projects; None where only parsing tells.
+
+    `judged` returns what becomes of that: one thread does it while the other looks at more.
+    """
     if SUMS is None:
-        return [None for _ in paths]
+        return [judged(each, None) for each in versions]
     wanted = tuple(project.encode("utf-8", "surrogateescape") for project in projects)
-    return _in_batches(partial(_links, SUMS, wanted), paths)
+    return _in_batches(partial(_links, SUMS, wanted, judged), versions)
 
 
-def _links(extension: ModuleType, wanted: tuple[bytes, ...], paths: Sequence[str]) -> list[Links | None]:
-    found: list[Links | None] = extension.links(paths, wanted)
-    return found
+def _links(
+    extension: ModuleType,
+    wanted: tuple[bytes, ...],
+    judged: Callable[[Found, Links | None], T],
+    versions: Sequence[Found],
+) -> list[T]:
+    found: list[Links | None] = extension.links([each[-1] for each in versions], wanted)
+    return list(map(judged, versions, found))
 
 
 def stamps_at(paths: Iterable[str]) -> list[ManifestStamp | None]:
@@ -84,7 +96,7 @@ def _unchanged(extension: ModuleType, some: tuple[list[str], list[ManifestStamp]
     return bool(extension.unchanged(*some))
 
 
-def _in_batches(work: Callable[[Sequence[str]], list[Any]], paths: Iterable[str]) -> list[Any]:
-    rest = iter(paths)
+def _in_batches(work: Callable[[Sequence[S]], list[T]], some: Iterable[S]) -> list[T]:
+    rest = iter(some)
     batches = iter(lambda: list(itertools.islice(rest, _BATCH)), [])
     return list(itertools.chain.from_iterable(share(work, batches)))

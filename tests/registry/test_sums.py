@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from gobblerd.domain.manifest import Entry, FileAddress, Link
 from gobblerd.registry import documents, sums
 from gobblerd.registry.manifests import read_stamped, stamp_at
-from gobblerd.registry.sums import are_unchanged, links_at, stamps_at, sums_at
+from gobblerd.registry.sums import Links, are_unchanged, links_at, stamps_at, sums_at
 
 needs_extension = pytest.mark.skipif(sums.SUMS is None, reason="no C extension here (NOT TESTED on this run)")
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -80,10 +81,15 @@ def test_damage_is_never_overlooked(tmp_path: Path, at: int, replacement: bytes,
     assert sum_of(tmp_path / "m", damaged) in {None, parsed(damaged)}
 
 
+def found_at(paths: list[str], projects: Sequence[str]) -> list[Links | None]:
+    """Return what the extension finds in each."""
+    return links_at([("", "", "", path) for path in paths], projects, lambda _, links: links)
+
+
 def links_of(path: Path, data: bytes, *projects: str) -> dict[str, tuple[int, Link]] | None:
     """Return size and link by path, as the extension has them."""
     path.write_bytes(data)
-    (found,) = links_at([str(path)], projects)
+    (found,) = found_at([str(path)], projects)
     if found is None:
         return None
     assert found[0] == stamp_at(str(path))
@@ -160,7 +166,7 @@ def test_links_of_many_manifests_come_in_their_order(tmp_path: Path) -> None:
             f"f{each:02}": Entry(number, "", Link("p", "a", "1", str(each))) for each in range(number % 40)
         }
         Path(path).write_bytes(documents.manifest_bytes(linked))
-    found = links_at(paths, ["p"])
+    found = found_at(paths, ["p"])
     for number, each in enumerate(found):
         assert each is not None
         assert each[1] == [(f"f{k:02}", number, ("p", "a", "1", str(k), None)) for k in range(number % 40)]
@@ -174,12 +180,12 @@ def test_links_to_many_targets_are_told_apart(tmp_path: Path) -> None:
     manifest = {f"f{number:03}": Entry(number, "", targets[number % 111]) for number in range(300)}
     data = documents.manifest_bytes(manifest)
     assert links_of(tmp_path / "m", data, "p") == parsed_links(data, "p")
-    (found,) = links_at([str(tmp_path / "m")], ["p"])
+    (found,) = found_at([str(tmp_path / "m")], ["p"])
     assert found is not None
     assert len({target for _, _, target in found[1]}) == 111
     alike = documents.manifest_bytes({f"f{n}": Entry(n, "", targets[n % 2]) for n in range(9)})
     (tmp_path / "m").write_bytes(alike)
-    (found,) = links_at([str(tmp_path / "m")], ["p"])
+    (found,) = found_at([str(tmp_path / "m")], ["p"])
     assert found is not None
     assert len({id(target) for _, _, target in found[1]}) == 2
 
@@ -280,7 +286,7 @@ def test_each_is_found_whatever_came_before_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for some in (paths, [os.path.relpath(path) for path in paths]):
         assert sums_at(some) == expected
-        assert links_at(some, ["x"]) == [each and (each[0], []) for each in expected]
+        assert found_at(some, ["x"]) == [each and (each[0], []) for each in expected]
         assert stamps_at(some) == [each and each[0] for each in expected]
     assert sums_at(["m", "/m", ""]) == [None, None, None]
     assert len(os.listdir("/proc/self/fd")) == before
