@@ -14,6 +14,7 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.locks import Held
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.transaction import Transaction
+from gobblerd.registry.writable import check_writable
 from gobblerd.storage.files import DIRECTORY_MODE
 
 Allow = Callable[[Rights], None]
@@ -77,7 +78,12 @@ class Place:
         self.transaction.set_latest(self.asset, latest)
 
     def remove(self, what: Address) -> None:
-        """Plan to take away a place at or below this one."""
+        """Plan to take away a place at or below this one; Fault if it cannot be moved.
+
+        A directory that moves elsewhere must be writable itself. One that is not, such as another account's,
+        would be in the way of everything once its removal was committed.
+        """
+        check_writable(self.metadata.path(str(what)))
         self.transaction.remove(str(what))
 
     def log(self, event: Event) -> None:
@@ -101,6 +107,8 @@ class Place:
         for project in self.transaction.plan.values.usage_changes:
             self.metadata.usage(project)  # a needed document that cannot be read: refuse before, not after
         self.keeper.check_renames(self.address)
+        for directory in {os.path.dirname(step.path) for step in self.transaction.plan.steps}:
+            check_writable(self.metadata.path(directory))  # a step that fails for good closes its places
         return self.transaction.commit(
             outcome, self.held, lambda project: self.keeper.take_usage_lock(self.held, project)
         )

@@ -1,7 +1,11 @@
 """`delete_project`, `delete_asset`, `delete_version`: what goes, what follows, and what is logged."""
 
+import contextlib
 import json
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +165,41 @@ def test_a_summary_that_cannot_be_read(filled: Bench) -> None:
     filled.run("delete_version", project="p", asset="a", version="1")
     assert not (filled.root / "p/a/..latest").exists()
     assert read(filled, "p/..usage") == {"total": 7}
+
+
+@contextlib.contextmanager
+def immutable(place: Path) -> Iterator[None]:
+    """Let nobody, root included, move a directory or change what is in it."""
+    tried = subprocess.run(["chattr", "+i", place], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"NOT TESTED: nothing can be made immutable here: {tried.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", place], check=True)
+
+
+@pytest.mark.parametrize("action", PLACES)
+def test_what_cannot_be_moved_is_refused_before_the_commit(filled: Bench, action: str) -> None:
+    """As another account's directory: a removal that was committed would close its places for good."""
+    place = filled.root.joinpath(*PLACES[action].values())
+    before = filled.snapshot()
+    with immutable(place):
+        with pytest.raises(Fault, match="cannot be written to"):
+            filled.run(action, **PLACES[action])
+        assert filled.snapshot() == before
+        assert os.listdir(filled.root / "..transactions/committed") == []
+    filled.run(action, **PLACES[action])
+    assert not place.exists()
+
+
+def test_what_cannot_be_taken_out_of_its_directory(filled: Bench) -> None:
+    """The same where the directory above is not to be written to."""
+    before = filled.snapshot()
+    with immutable(filled.root / "p/a"), pytest.raises(Fault, match="cannot be written to"):
+        filled.run("delete_version", **PLACES["delete_version"])
+    assert filled.snapshot() == before
+    assert os.listdir(filled.root / "..transactions/committed") == []
 
 
 def test_a_missing_usage_is_not_zero(filled: Bench) -> None:
