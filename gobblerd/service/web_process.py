@@ -36,8 +36,15 @@ _PROGRAM = """
 import sys
 sys.path[:] = {path!r}
 from gobblerd.service.imports import for_http
-with for_http():
-    from gobblerd.service.web.main import main
+try:
+    with for_http():
+        from gobblerd.service.web.main import main
+except (ImportError, OSError) as error:  # before its log is set up
+    from structlog import get_logger
+    from gobblerd.service.logs import configure
+    configure("error")
+    get_logger().error("the web process cannot import what it needs", reason=str(error))
+    sys.exit(1)
 main({channel})
 """
 

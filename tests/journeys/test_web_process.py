@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.daemon import PATIENCE, RunningDaemon, StartDaemon, eventually
@@ -38,6 +39,20 @@ def test_a_request_outlives_it(daemon: RunningDaemon) -> None:
     again = eventually(lambda: daemon.post(name), "an answer")
     assert again.code == 200
     assert daemon.get(f"/response/{name}").json()["code"] == 200
+
+
+def test_what_it_needs_cannot_be_imported(
+    start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drops are served all the same; the log says in a line of its own what is missing, without a traceback."""
+    (tmp_path / "aiohttp.py").write_text('raise ImportError("libssl is missing")')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    daemon = start_daemon(serving=False)
+    daemon.spawn()
+    eventually(lambda: os.path.exists(os.path.join(daemon.staging, "responses", ".daemon")), "it to begin")
+    assert daemon.wait(daemon.drop("health_check", {})).code == 200
+    eventually(lambda: "the web process has ended" in daemon.logged(), "the process for HTTP to end")
+    assert '"the web process cannot import what it needs","reason":"libssl is missing"' in daemon.logged()
 
 
 def test_killed_with_the_daemon(daemon: RunningDaemon) -> None:
