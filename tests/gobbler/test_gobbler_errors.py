@@ -212,6 +212,19 @@ def test_a_reader_that_goes_away(by_file: Shell) -> None:
     assert output.splitlines()[1:] in (["141"], ["0"])  # 0: all of it fitted into the pipe
 
 
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_output_that_takes_no_more(by_file: Shell, option: str) -> None:
+    """A full disk is told in a sentence that does not deny what was done; closed output is none of our business."""
+    ask = [*GOBBLER, "do", "health_check", *option.split()]
+    with by_file.start(["bash", "-c", '"$@" > /dev/full', "bash", *ask]) as process:
+        _, errors = process.communicate(timeout=60)
+    expected = "gobbler: done, but the answer cannot be printed: No space left on device\n"
+    assert (process.returncode, errors) == (1, expected)
+    with by_file.start(["bash", "-c", '"$@" >&- <&-', "bash", *ask]) as process:
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_a_private_umask_is_no_obstacle(by_file: Shell) -> None:
     """What is dropped must be readable by the daemon, whoever it runs as; what is fetched stays private."""
     script = 'umask 077; "$@" upload src lab umask 1 --no-wait --staging stg'

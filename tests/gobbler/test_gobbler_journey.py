@@ -243,6 +243,9 @@ def test_permissions(shell: Shell, lab: str) -> None:
         "global_write": True,
     }
     assert "uploader eve: asset a, trusted" in shell.say("permissions", "show", "rights")
+    before = shell.daemon.read("rights", "..permissions")
+    shell.say("permissions", "set", "rights", "--owner", "alice", "--uploader", "eve,asset=a,trusted")
+    assert shell.daemon.read("rights", "..permissions") == before  # what is said again is there once
     done = shell.json(
         "permissions", "set", "rights", "--replace", "--owner", "root", "--no-uploaders", "--no-global-write"
     )

@@ -7,6 +7,7 @@ Python's own it imports click only.
 
 import importlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -108,6 +109,9 @@ def command() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    for name, mode in (("stdin", "r"), ("stdout", "w")):
+        if getattr(sys, name) is None:  # closed: `gobbler ... >&-`
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored: `nohup gobbler ...`
             signal.signal(number, _ended)

@@ -92,18 +92,20 @@ def set_(session: Session, project: str, asset: str | None, *, spoof: str | None
     """
     change = _Change(**given)
     change.check(has_asset=asset is not None)
+    place = project if asset is None else f"{project}/{asset}"
     if change.appends and session.document(f"{project}/..permissions") is None:
         raise absent(f"project {project}")
+    there = (session.document(f"{place}/..permissions") or {}) if change.appends else {}
     session.asking.set_permissions(
         project,
         asset=asset,
         owners=change.new_owners,
-        uploaders=change.new_uploaders,
+        uploaders=change.uploaders_beside(there.get("uploaders", ())),
         global_write=change.global_write,
         append=change.appends,
         spoof=spoof,
     )
-    session.done(f"The permissions of {project if asset is None else f'{project}/{asset}'} are changed.")
+    session.done(f"The permissions of {place} are changed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ class _Change:
     def new_uploaders(self) -> list[Any] | None:
         """The uploaders; None: they stay."""
         return list(self.uploaders) if self.uploaders or self.no_uploaders else None
+
+    def uploaders_beside(self, there: Sequence[Any]) -> list[Any] | None:
+        """Return the uploaders that are not there yet, so that each is there once; None: they stay."""
+        new = self.new_uploaders
+        return None if new is None else [entry for entry in new if entry not in there]
 
     @property
     def appends(self) -> bool:

@@ -4,11 +4,13 @@ A `Verb` is a subcommand: its function gets the `Session` as its first argument.
 a sentence on standard error and an exit code here, and nowhere else.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -24,6 +26,7 @@ DEBUG_VARIABLE = "GOBBLER_DEBUG"  # set: errors with a traceback
 COMMON = ("staging", "registry", "url", "timeout", "as_json")
 _READABLE = 0o055  # the daemon, who is another user, must be able to read what is dropped
 _NOT_FOUND = 404
+_LINES = 100  # that are printed at once
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +60,25 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return seconds
 
 
+class _Unprintable(Exception):
+    """Standard output takes no more, though somebody reads it: its disk is full. Holds the OSError."""
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _Unprintable(error) from None
+
+
+def _give_up_output() -> None:
+    """Write what is still to be written to nowhere, or Python complains at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Verb(click.Command):
     """A subcommand."""
 
@@ -69,10 +91,15 @@ class Verb(click.Command):
         session = ctx.obj = Session({name: ctx.params.pop(name) for name in COMMON})
         try:
             value = super().invoke(ctx)
-            sys.stdout.flush()
+            with _printing():
+                sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+            _give_up_output()
             raise click.exceptions.Exit(NOBODY_READS) from None
+        except _Unprintable as error:
+            _give_up_output()
+            click.echo(f"gobbler: done, but the answer cannot be printed: {error.args[0].strerror}", err=True)
+            raise click.exceptions.Exit(REFUSED) from None
         except (OSError, ValueError, GobblerdError) as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
@@ -187,7 +214,10 @@ class Session:
     @staticmethod
     def say(lines: typing.Iterable[str]) -> None:
         """Print lines as they are (click would take escape sequences out of names)."""
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        rest = iter(lines)
+        while some := [f"{line}\n" for line in itertools.islice(rest, _LINES)]:
+            with _printing():
+                sys.stdout.writelines(some)
 
     def print_json(self, document: Any) -> None:
         """Print one JSON document."""
@@ -199,7 +229,8 @@ class Session:
         """Say what is wrong, and end with the exit code for that."""
         code, sentence, details = self._judge(error)
         if self.as_json:
-            self.print_json({"status": "ERROR", "code": None, **details, "reason": sentence})
+            with contextlib.suppress(_Unprintable):
+                self.print_json({"status": "ERROR", "code": None, **details, "reason": sentence})
         click.echo(f"gobbler: {sentence}", err=True)
         raise click.exceptions.Exit(code)
 
