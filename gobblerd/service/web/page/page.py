@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gobblerd.domain.errors import GobblerdError, escaped
+from gobblerd.domain.errors import GobblerdError, Kind, escaped
 from gobblerd.domain.times import year_of
 from gobblerd.registry.browse import Browser
 from gobblerd.registry.metadata import Metadata
@@ -72,7 +72,8 @@ class Page:
             view = self._views.choose(query)
         except GobblerdError as error:
             code = STATUS[error.kind]
-            view = View("error.html", "Not found", {"reason": error.reason})
+            title = "Not found" if error.kind is Kind.ABSENT else "Cannot be shown"
+            view = View("error.html", title, {"reason": error.reason})
         return web.Response(
             body=self._render(view, query).encode("utf-8", "replace"),
             status=code,

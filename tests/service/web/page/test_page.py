@@ -54,6 +54,17 @@ def text_of(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize(
+    ("path", "code", "title"),
+    [("alpha/none", 404, "Not found"), ("alpha/data/1/x.txt", 400, "Cannot be shown")],
+)
+def test_an_error_has_the_title_of_its_kind(server: Server, path: str, code: int, title: str) -> None:
+    """What is there, and is no place or cannot be read, is not said to be missing."""
+    answer = look(server, f"?path={path}")
+    assert answer.status == code
+    assert answer.body.decode().count(title) == 2  # of the window, and of the page
+
+
+@pytest.mark.parametrize(
     ("accept", "answer"),
     [
         (BROWSER["Accept"], "page"),
