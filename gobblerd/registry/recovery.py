@@ -200,19 +200,24 @@ class Recovery:
 
     # -- at start, and from time to time ---------------------------------------------------------------
 
-    def mend(self, deliver: Callable[[Response], None], consume: Callable[[Record], None]) -> int:
+    def mend(
+        self,
+        deliver: Callable[[Response], None],
+        consume: Callable[[Record], None],
+        pending: Callable[[Response], None] = lambda _: None,
+    ) -> int:
         """Finish dead writers' records as far as their locks are free, and deliver our own responses.
 
-        Returns how many records are still unfinished. `consume` unlinks the consumed source files.
+        Returns how many records are still unfinished; `pending` is told of the response that each of ours
+        will have, since its request must not be executed again. `consume` unlinks the consumed source files.
         Raises OSError, after all the others, where one of our own cannot be finished.
         """
         left, failures = 0, list[OSError]()
         for record in self.committed():
-            try:
-                left += not self.apply_dead(record, timeout=0.0)
-            except Busy as error:
-                log.warning("a committed change cannot be finished yet", id=record.id, reason=error.reason)
+            if not self._is_applied(record):
                 left += 1
+                if record.staging in {self._staging, ""} and record.response is not None:
+                    pending(Response.from_document(record.response))
         for name in self._names(layout.APPLIED):
             record_or_none = self._load(layout.APPLIED, name)
             if record_or_none is not None and record_or_none.staging in {self._staging, ""}:
@@ -223,6 +228,14 @@ class Recovery:
         if failures:  # and yet be known: at a start nothing is executed before all is answered
             raise failures[0]
         return left
+
+    def _is_applied(self, record: Record) -> bool:
+        """Apply a record if its locks are free; False if it is unfinished still."""
+        try:
+            return self.apply_dead(record, timeout=0.0)
+        except Busy as error:
+            log.warning("a committed change cannot be finished yet", id=record.id, reason=error.reason)
+            return False
 
     def _finish(
         self, record: Record, deliver: Callable[[Response], None], consume: Callable[[Record], None]

@@ -255,7 +255,8 @@ class Daemon:
         )
 
     def _mend(self) -> int:
-        return self._registry.recovery.mend(self._spool.claims.deliver, self._consume)
+        claims = self._spool.claims
+        return self._registry.recovery.mend(claims.deliver, self._consume, claims.pending)
 
     def _consume(self, record: Record) -> None:
         if record.consume is not None:

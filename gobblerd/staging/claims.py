@@ -4,11 +4,13 @@ What is handed out is looked at once more, and its start is counted; from then o
 ledger until its response is durable, or it is released. Thread-safe.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
-from gobblerd.domain.messages import Claim, Response
+from gobblerd.domain.messages import Claim, Response, error_body
 from gobblerd.staging.admission import Admission
 from gobblerd.staging.attempts import ATTEMPTS_MAX
 from gobblerd.staging.index import is_same
@@ -23,6 +25,8 @@ DIED = (
     f"the daemon died each of the {ATTEMPTS_MAX} times that it tried this request, which is not tried again: "
     "nothing was done; tell whoever runs it before you drop it again"
 )
+
+PENDING = "committed, not finished: it is tried again, and the response file will follow"
 
 
 class Claims:
@@ -162,6 +166,22 @@ class Claims:
             entry = self._ledger.running_as(claim.identity)
         if entry is not None:
             self._ledger.tell_meanwhile(entry, response)
+
+    def pending(self, response: Response) -> None:
+        """Keep a request from being executed again that a daemon before this one has committed.
+
+        It cannot be finished yet, so that there is no response to deliver: POSTs are told so until there is.
+        May be called before `start`, and again.
+        """
+        ledger, identity = self._ledger, response.identity
+        interim = replace(response, code=500, body=error_body(PENDING))
+        with self._lock:
+            if identity.name in ledger.running:
+                return
+            entry = Entry(identity, response.action, -1, response.user, time.monotonic(), taken=True)
+            entry.performed, entry.interim = True, interim
+            ledger.running[identity.name] = entry
+            ledger.index.see(identity, b"", entry.since)
 
     def deliver(self, response: Response) -> None:
         """Record the response of a transaction found committed, unless its identity has one.

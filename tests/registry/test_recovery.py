@@ -14,8 +14,10 @@ from support.checker import assert_clean
 from gobblerd.actions.action import Context
 from gobblerd.domain.errors import Busy, Fault
 from gobblerd.domain.messages import Response
+from gobblerd.domain.names import Address
 from gobblerd.domain.permissions import Caller
 from gobblerd.registry import recovery
+from gobblerd.registry.locks import changing_ladder
 from gobblerd.registry.record import Record
 from gobblerd.registry.recovery import recover_all
 from gobblerd.registry.registry import Registry
@@ -28,6 +30,10 @@ DAY = 86_400 * 10**9
 
 def nothing(_: Record) -> None:
     pass
+
+
+def nothing_told(response: Response) -> None:
+    raise AssertionError(response)
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +160,25 @@ def test_a_living_daemon_s_record_is_left_alone(bench: Bench, other: Registry) -
     held.release()
     assert other.recovery.mend(lambda _: None, nothing) == 0
     assert names(bench, "applied") == [name]
+
+
+def test_our_own_unfinished_records_are_told(
+    bench: Bench, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a start whose locks somebody else holds: the request must not be executed a second time."""
+    die_committed(bench, monkeypatch, "p/a/2", "delete_version", **DELETE)
+    told: list[str] = []
+    bench.registry = bench.open_registry()
+    held = other.locks.climb(changing_ladder(Address("p", "a")), "another daemon's work")
+    assert bench.registry.recovery.mend(nothing_told, nothing, lambda r: told.append(r.identity.name)) == 1
+    assert told == ["request-delete_version-1"]
+    assert other.recovery.mend(nothing_told, nothing, lambda r: told.append("not ours")) == 1
+    held.release()
+    delivered: list[Response] = []
+    assert bench.registry.recovery.mend(delivered.append, nothing, lambda r: told.append("finished")) == 0
+    assert [answer.code for answer in delivered] == [200]
+    assert len(told) == 1
+    assert_clean(str(bench.root))
 
 
 # ---- places that were taken

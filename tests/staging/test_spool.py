@@ -188,6 +188,27 @@ def test_a_delivered_response_is_the_identitys_answer(make_room: MakeRoom) -> No
     assert after.names() == []
 
 
+def test_what_is_committed_and_not_finished_is_not_executed_again(make_room: MakeRoom) -> None:
+    """A start finds it so, before anything is looked at: POSTs are told, and delivery ends it."""
+    room = unbegun(make_room())
+    room.spool.offer(room.write(ACT, {"x": 1}), Hint.RENAMED)
+    claim = taken(room)
+    room.die()
+    after = make_room()
+    for _ in range(2):
+        after.spool.claims.pending(done(claim))
+    after.start()
+    assert after.post(after.write("request-act-2", {"x": 2})).code == 200
+    told = after.post(ACT)
+    assert (told.code, "not finished" in told.body["reason"]) == (500, True)
+    assert not after.has_response(ACT)
+    assert after.names() == ["request-act-2"]
+    after.spool.claims.deliver(done(claim, by="recovery"))
+    assert after.post(ACT).body["by"] == "recovery"
+    assert after.names() == ["request-act-2"]
+    assert after.spool.settled()
+
+
 def test_an_old_delivery_does_not_replace_a_newer_response(room: Room) -> None:
     """A record that lingers must not undo what a later request of that name was answered."""
     room.post(room.write(ACT, {"x": 1}))
