@@ -1,6 +1,7 @@
 """`gobblerd recover`: finish or discard what daemons that died left in a registry."""
 
 import os
+import pwd
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gobblerd.domain.errors import GobblerdError, escaped
+from gobblerd.domain.errors import GobblerdError, escaped, told
 
 if TYPE_CHECKING:
     from gobblerd.registry.recovery import RecoveryFinding
@@ -43,18 +44,34 @@ def command(registry: str, gone: str | None, *, dry_run: bool) -> None:
     path = os.path.abspath(registry)
     if not os.path.isdir(path):
         raise click.ClickException(f"the registry {path} is not there")
+    if not dry_run:
+        _require_no_strange_root(path)
     from gobblerd.registry.recovery import recover_all  # noqa: PLC0415 - only this subcommand needs the registry's rooms
 
     try:
         findings = recover_all(path, dry_run=dry_run, gone=gone)
     except (GobblerdError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(told(error)) from None
     if not findings:
         click.echo(f"nothing to recover in {path}")
         return
     click.echo("\n".join([*table(findings), *_what_to_do(findings, path)]))
     if any(finding.done.startswith(_FAILED) for finding in findings):
         sys.exit(1)
+
+
+def _require_no_strange_root(registry: str) -> None:
+    """Refuse root where the registry is another account's: its daemon could not open what we would make."""
+    owner = os.stat(registry).st_uid
+    if owner and os.geteuid() == 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise click.ClickException(
+            f"the registry {registry} is {name}'s, and all in it must be: run this as that account "
+            f"(runuser -u {name} -- ...); with --dry-run root may, too"
+        )
 
 
 def _what_to_do(findings: Sequence["RecoveryFinding"], registry: str) -> Iterator[str]:

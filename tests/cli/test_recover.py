@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.places import Users, give_to
 
 from gobblerd.cli.main import command
-from gobblerd.domain.errors import Fault
+from gobblerd.domain.errors import Fault, told
 from gobblerd.registry import recovery
 from gobblerd.registry.recovery import RecoveryFinding
 
@@ -104,9 +105,24 @@ def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     assert shown.output == f"Error: the registry {tmp_path}/none is not there\n"
 
 
+def test_it_is_the_accounts_to_run(tmp_path: Path, users: Users, finding: Callable[..., list[bool]]) -> None:
+    """What root made there, a lock perhaps, the daemon could not open; only to look does no harm."""
+    asked = finding()
+    give_to(str(tmp_path), users.bob)
+    shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
+    assert shown.exit_code == 1
+    assert (
+        f"is {users.bob}'s, and all in it must be: run this as that account (runuser -u {users.bob}"
+        in shown.output
+    )
+    assert asked == []
+    assert CliRunner().invoke(command, ["recover", "--dry-run", str(tmp_path)]).exit_code == 0
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("error", [Fault("the disk is gone"), OSError(5, "Input/output error")])
 def test_a_failing_recovery_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Fault | OSError
 ) -> None:
     """No traceback."""
 
@@ -116,4 +132,4 @@ def test_a_failing_recovery_is_a_sentence(
     monkeypatch.setattr(recovery, "recover_all", recover_all)
     shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
     assert shown.exit_code == 1
-    assert shown.output == f"Error: {error}\n"
+    assert shown.output == f"Error: {told(error)}\n"
