@@ -1,6 +1,7 @@
 """`gobblerd audit`: read a registry, or a share of it, and list everything that is not as it must be."""
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from gobblerd.archive.writing import temporary
 from gobblerd.cli.audit_wanted import SHARD, Tick, Unusable, Wanted
 
 if TYPE_CHECKING:
@@ -214,17 +216,14 @@ def _output(registry: str | None, out: str | None) -> Iterator[TextIO]:
     path = os.path.realpath(out)
     if registry is not None:
         _require_outside(registry, out)
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}.new")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    with temporary(os.path.dirname(path)) as growing:
+        text = io.TextIOWrapper(growing.file, encoding="utf-8", write_through=True)
+        try:
+            yield text
+        finally:
+            text.detach()
+        growing.sync()
+        growing.rename(path)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gobblerd.archive.writing import temporary
 from gobblerd.domain.errors import quoted
 
 if TYPE_CHECKING:
@@ -116,14 +117,9 @@ def read_plan(path: str, shards: int) -> "list[Position]":
 
 def _agreed(path: str, shards: int, cuts: "Sequence[Position]") -> "list[Position]":
     """Write the plan, unless another share was first: its plan counts."""
-    temporary = f"{path}.{os.uname().nodename}.{os.getpid()}.new"
-    with open(temporary, "x", encoding="ascii") as file:
-        json.dump({PLAN_FORMAT: [list(cut) for cut in cuts]}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
+    with temporary(os.path.dirname(os.path.abspath(path))) as growing:
+        growing.file.write(json.dumps({PLAN_FORMAT: [list(cut) for cut in cuts]}).encode("ascii"))
+        growing.sync()
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
+            os.link(growing.path, path)
     return read_plan(path, shards)

@@ -10,14 +10,17 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Self
 
 import pytest
 from click.testing import CliRunner
+from support.archives import leave_abandoned
 from support.corpus import Corpus, unpack
 from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon, address, eventually
 from support.places import Users, as_user, open_directory
 
+from gobblerd.cli.audit import _output
 from gobblerd.cli.main import command
 from gobblerd.registry.audit import Audit, units
 from gobblerd.registry.audit_findings import Finding, Kind
@@ -144,6 +147,23 @@ def test_into_a_file_that_cannot_be(corpus: Corpus) -> None:
         ran = gobblerd(corpus.registry, "--out", out)
         assert (ran.code, len(ran.said)) == (2, 1), ran.said
     assert sorted(os.listdir(corpus.registry)) == before
+
+
+def test_two_reports_of_one_name_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of two containers, in which every process has the same number: neither takes the other's for its own.
+
+    What was left by one that was killed is cleared away.
+    """
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    leave_abandoned(tmp_path)
+    out = str(tmp_path / "report")
+    with _output(None, out) as one:
+        one.write("one\n")
+        with _output(None, out) as other:
+            other.write("other\n")
+        assert (tmp_path / "report").read_text() == "other\n"
+    assert os.listdir(tmp_path) == ["report"]
+    assert (tmp_path / "report").read_text() == "one\n"
 
 
 def test_usage_errors(corpus: Corpus, tmp_path: os.PathLike[str]) -> None:
