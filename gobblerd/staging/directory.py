@@ -40,6 +40,7 @@ _LOCK_MODE = 0o600
 _LOCK_TRIES, _LOCK_PAUSE = 10, 0.02  # seconds
 _ID_BYTES = 8
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
 
 
 class StagingUnusable(Fault):
@@ -206,7 +207,19 @@ def _open_responses(fd: int, path: str, stack: contextlib.ExitStack) -> int:
             shown=shown,
             mode=Plain(f"{stat.S_IMODE(found.st_mode):o}"),
         )
+    _drop_acls(responses_fd)
     return responses_fd
+
+
+def _drop_acls(responses_fd: int) -> None:
+    """Leave modes alone to say who reads responses: everybody.
+
+    Staging's default ACL, which `responses/` was made under, keeps uploads from the group; responses too, and
+    an entry for the group is stronger than a mode: whoever has the daemon's group could not read the answer.
+    """
+    for name in _ACLS:
+        with contextlib.suppress(OSError):  # none there, or a filesystem without
+            os.removexattr(responses_fd, name)
 
 
 def _lock(responses_fd: int, path: str, stack: contextlib.ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from gobblerd.staging.directory import Staging, StagingUnusable
-from gobblerd.storage.files import Durability
+from gobblerd.storage.files import Durability, replace_file
 
 HALF = Durability.PROCESS
 
@@ -47,6 +48,25 @@ def test_the_first_start_makes_responses(place: Path) -> None:
     assert not again.first_start
     again.close()
     assert [entry.name for entry in place.iterdir()] == ["responses"]
+
+
+@pytest.mark.skipif(not shutil.which("setfacl"), reason="setfacl is not installed: ACLs are NOT TESTED")
+@pytest.mark.parametrize("made_before", [False, True])
+def test_stagings_default_acl_keeps_nobody_from_responses(place: Path, *, made_before: bool) -> None:
+    """What `init` sets shuts out staging's group; responses go by their modes, for whoever is in it."""
+    if made_before:  # by a release that left them to the ACL
+        (place / "responses").mkdir(mode=0o755)
+    rule = "u::rwx,g::---,o::---,m::rwx,u:1234:rwx"
+    for each in [place, *place.iterdir()]:
+        subprocess.run(["setfacl", "-d", "-m", rule, each], check=True)
+    if made_before:
+        subprocess.run(["setfacl", "-m", "g::---,u:1234:rwx,m::rx", place / "responses"], check=True)
+    staging = opened(place)
+    replace_file(staging.responses_fd, "new", "request-x", b"{}", HALF)
+    staging.close()
+    for path, mode in ((place / "responses", 0o755), (place / "responses/request-x", 0o644)):
+        assert [name for name in os.listxattr(path) if "acl" in name] == []
+        assert path.stat().st_mode & 0o7777 == mode
 
 
 def test_the_id_is_for_ever(place: Path) -> None:
