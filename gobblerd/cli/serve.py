@@ -12,6 +12,10 @@ from gobblerd.service.config import Config, load
 from gobblerd.service.imports import for_a_daemon
 from gobblerd.service.web_process import WebProcess
 
+_NO_THREAD = (
+    "no thread can be started: raise the number of processes and threads that this account may have "
+    "(TasksMax and LimitNPROC in the unit, ulimit -u), or the memory"
+)
 UMASK = 0o022  # what the registry's modes (0755, 0644) are made under, whatever we were started with
 
 
@@ -36,7 +40,14 @@ def command(config_file: str | None, **values: Any) -> None:
         from gobblerd.service.daemon import Daemon  # noqa: PLC0415 - as above
 
     file = os.path.abspath(config_file) if config_file else None
-    sys.exit(Daemon(config, lambda: load(file, options), web).run())
+    try:
+        code = Daemon(config, lambda: load(file, options), web).run()
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        click.echo(f"gobblerd: {_NO_THREAD}", err=True)
+        code = 1
+    sys.exit(code)
 
 
 def _spawn() -> WebProcess:

@@ -1,6 +1,8 @@
 """gobblerd.cli.serve: from the command line to the daemon."""
 
+import errno
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from gobblerd.cli.serve import UMASK
 from gobblerd.service import logs
 from gobblerd.service.config import Config
 from gobblerd.service.settings import ConfigError
+from gobblerd.service.web_process import WebProcess
 
 
 class FakeDaemon:
@@ -168,6 +171,36 @@ def test_every_problem_is_a_line() -> None:
         "option --drain-timeout",
     ]
     assert not FakeDaemon.made
+
+
+@pytest.mark.parametrize("where", ["the web process", "no thread"])
+def test_an_account_that_may_have_no_more_processes(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Which limit to raise, in a sentence."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def fail_to_spawn(*_: object, **_options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    if where == "no thread":
+        monkeypatch.setattr(FakeDaemon, "run", fail)
+    else:
+        monkeypatch.setattr(serve, "WebProcess", WebProcess)
+        monkeypatch.setattr(subprocess, "Popen", fail_to_spawn)
+    found = run("-staging", "s", "-registry", "r")
+    assert found.exit_code == 1
+    assert where in found.output
+    assert "TasksMax" in found.output
+    assert found.output.count("\n") == 1
+
+
+def test_a_fault_of_its_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(FakeDaemon, "run", fail)
+    assert isinstance(run("-staging", "s", "-registry", "r").exception, RuntimeError)
 
 
 def test_an_option_without_its_value() -> None:
