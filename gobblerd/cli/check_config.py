@@ -38,7 +38,7 @@ def effective(config: Config) -> Iterator[str]:
     for key, table in tables:
         yield ""
         yield f"[{key}]"
-        yield from (f"{json.dumps(name)} = {toml_value(item)}" for name, item in table.items())
+        yield from (f"{_toml_text(name)} = {toml_value(item)}" for name, item in table.items())
 
 
 def _contents(file: WhitelistFile | SpoofFile) -> Iterator[str]:
@@ -59,4 +59,14 @@ def toml_value(value: object) -> str:
         return f"{value:.10g}"
     if isinstance(value, bool | int):
         return str(value).lower()
-    return json.dumps(str(value))
+    return _toml_text(str(value))
+
+
+def _toml_text(text: str) -> str:
+    """Return a TOML string: as JSON's, whose pairs of escapes for one character TOML does not know."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else _escaped(ord(each)) for each in quoted)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
