@@ -1,7 +1,7 @@
 """The configuration: every setting, its default and unit, and what is refused.
 
 `load` reads it (see settings.py for the sources); config.example.toml shows every key. The values never
-change: a reload (SIGHUP) makes a new Config, and `changes_needing_restart` says what of it must wait.
+change: a reload (SIGHUP) makes a new Config, and `taken_over` says what a running daemon makes of it.
 Defaults are taken as they are; that they are valid is a test's matter. Known limits: cron expressions are
 checked by APScheduler, which costs some 40 ms of start-up when one is configured; whether directories exist
 is for whoever opens them to find out.
@@ -44,6 +44,7 @@ from gobblerd.storage.files import Durability
 DAY = 86400
 GIGABYTE = 1_000_000_000
 MEBIBYTE = 1 << 20
+_LISTS = ("administrators", "whitelist_directories", "export_pins")  # as [spoofing] they would pass for users
 _PREFIX = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", re.ASCII)
 
 
@@ -114,6 +115,8 @@ def _rules(value: object) -> dict[str, SpoofingRule]:
 def _rule(spoofer: str, users: object) -> SpoofingRule:
     if isinstance(users, SpoofingRule):
         return users
+    if spoofer in _LISTS or (spoofer in Config.model_fields and not isinstance(users, list | tuple)):
+        raise ValueError(f"{spoofer}: is a setting, not a user: put it above the line [spoofing]")
     if not isinstance(users, list | tuple) or not all(isinstance(user, str) for user in users):
         raise ValueError(f"{spoofer}: should be a list of user names, not {users!r}")
     return spoofing_rule(users)
@@ -377,12 +380,20 @@ def _with_remedy(error: Any) -> Any:
     return {**error, "type": "value_error", "ctx": {"error": reason}}
 
 
-def changes_needing_restart(old: Config, new: Config) -> list[str]:
-    """Return the settings that differ and that a running daemon cannot take over."""
-    return [
+def taken_over(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """Return what a running daemon goes by after a reload, and which settings wait for a restart.
+
+    ConfigError where the rest of `new` does not go together with what waits.
+    """
+    waiting = [
         key
         for key, setting in Config.model_fields.items()
         if isinstance(setting.json_schema_extra, dict)
         and setting.json_schema_extra["restart"]
         and getattr(old, key) != getattr(new, key)
     ]
+    merged = new.model_copy(update={key: getattr(old, key) for key in waiting})
+    where = f"until a restart takes over {', '.join(waiting)}"
+    if problems := [Problem(where, key, reason) for key, _, reason in _conflicts(merged)]:
+        raise ConfigError(problems)
+    return merged, waiting

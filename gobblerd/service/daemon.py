@@ -33,7 +33,7 @@ from gobblerd.registry.transaction import make_transactions
 from gobblerd.registry.writable import check_writable, require_writable
 from gobblerd.service import logs
 from gobblerd.service.calls import Desk
-from gobblerd.service.config import Config, changes_needing_restart
+from gobblerd.service.config import Config, taken_over
 from gobblerd.service.descriptors import open_as_many_as_allowed
 from gobblerd.service.dispatch import Dispatcher, Rules
 from gobblerd.service.front import Front
@@ -337,13 +337,11 @@ class Daemon:
         """Swap the configuration if all of it is valid; else keep the old one and say why."""
         self._notifier.reloading()
         try:
-            config = self._reload()
+            config, waiting = taken_over(self._config, self._reload())
         except ConfigError as error:
             log.warning("the configuration was not reloaded", problems=str(error))
         else:
-            waiting = changes_needing_restart(self._config, config)
-            kept = {key: getattr(self._config, key) for key in waiting}
-            self._config = config.model_copy(update=kept)
+            self._config = config
             self._rules = rules_of(self._config)
             self._limits = spool_limits_of(self._config)
             logs.configure(self._config.log_level)

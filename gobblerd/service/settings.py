@@ -28,6 +28,8 @@ _SHOWN_MAX = 100
 _REASONS = {
     "tuple_type": "should be a list",
     "string_type": "should be a text",
+    "string_too_short": "should not be empty",
+    "string_unicode": "should be UTF-8",
     "int_type": "should be a whole number",
     "int_from_float": "should be a whole number",
     "float_type": "should be a number",

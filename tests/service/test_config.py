@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gobblerd.domain.permissions import SpoofingRule
-from gobblerd.service.config import Config, changes_needing_restart, load
+from gobblerd.service.config import Config, load, taken_over
 from gobblerd.service.settings import ConfigError
 from gobblerd.storage.files import Durability
 
@@ -110,6 +110,9 @@ def test_texts_of_environment_and_options_are_converted() -> None:
         ("max_queued = 0", "max_queued: should be greater than or equal to 1, not 0"),
         ("spoofing = 3", "spoofing: should be a table of lists: spoofer = [user, ...]"),
         ("spoofing.a = 'b'", "spoofing: a: should be a list of user names, not 'b'"),
+        ("[spoofing]\nadministrators = ['b']", "spoofing: administrators: is a setting, not a user: put it"),
+        ("[spoofing]\nport = 80", "spoofing: port: is a setting, not a user: put it above"),
+        ('host = ""', 'host: should not be empty, not ""'),
         ('schedule_purge = "1 2 3"', 'schedule_purge: neither "off", nor a number of seconds, nor a cron'),
         ("schedule_purge = true", "schedule_purge: should be a text, not True"),
         ("prot = 1", "prot: there is no such setting; did you mean port?"),
@@ -252,8 +255,21 @@ def test_changes_needing_restart_are_named() -> None:
     """What a running daemon cannot take over is named; the rest is not."""
     old = load(None, PLACES, {})
     new = load(None, {**PLACES, "registry": "/r", "port": "1", "long_workers": "9", "lock_timeout": "1"}, {})
-    assert changes_needing_restart(old, new) == ["registry", "port", "long_workers"]
-    assert changes_needing_restart(old, old) == []
+    merged, waiting = taken_over(old, new)
+    assert waiting == ["registry", "port", "long_workers"]
+    assert merged == old.model_copy(update={"lock_timeout": 1.0})
+    assert taken_over(old, old) == (old, [])
+
+
+def test_what_does_not_go_together_with_what_waits_for_a_restart_is_not_taken_over() -> None:
+    """Another registry and a whitelist with this one in it: right for the next start, not for this daemon."""
+    old = load(None, PLACES, {})
+    new = load(None, {**PLACES, "registry": "/r", "whitelist_directories": "/data/registry"}, {})
+    with pytest.raises(ConfigError) as refused:
+        taken_over(old, new)
+    assert str(refused.value) == (
+        "until a restart takes over registry: whitelist_directories: /data/registry lies in staging or registry"
+    )
 
 
 def test_nothing_of_the_environment_is_read_behind_our_back(monkeypatch: pytest.MonkeyPatch) -> None:
