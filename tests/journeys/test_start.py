@@ -93,7 +93,7 @@ def mounted_read_only(path: str) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
         yield
     finally:
-        subprocess.run(["umount", path], check=True)
+        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @pytest.mark.parametrize("missing", ["staging", "registry"])
@@ -191,6 +191,16 @@ def test_a_registry_that_may_only_be_read(start_daemon: StartDaemon) -> None:
     with mounted_read_only(daemon.registry):
         said = refusal(daemon)
     assert f'"{daemon.registry}" cannot be written to: Read-only file system; mount its filesystem' in said
+
+
+def test_a_registry_that_becomes_read_only(start_daemon: StartDaemon) -> None:
+    """As a filesystem does that has found itself damaged: /healthz says so until it may be written again."""
+    daemon = start_daemon()
+    eventually(lambda: daemon.get("/healthz").code == 200, "it to be well")
+    with mounted_read_only(daemon.registry):
+        eventually(lambda: daemon.get("/healthz").code == 503, "it to notice")
+        assert b"cannot be written to: Read-only file system" in daemon.get("/healthz").data
+    eventually(lambda: daemon.get("/healthz").code == 200, "it to be well again")
 
 
 def test_a_registry_of_another_account(service_daemon: RunningDaemon) -> None:
