@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gobblerd.domain.errors import Busy, Plain, Stopped
+from gobblerd.domain.errors import Busy, Plain, Stopped, escaped_line
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
 from gobblerd.storage.single import flocked
@@ -300,11 +300,11 @@ class LockTable:
             del self._gates[rung.path]
 
     def _gave_up(self, rung: Rung, by: str) -> Busy:
-        place = rung.path.rpartition("/")[0] or "the registry"
+        place = rung.path.rpartition("/")[0] or Plain("the registry")
         return Busy(
             "{place} stayed locked by {by} until the deadline; nothing was done: drop a new request",
-            place=Plain(place),
-            by=Plain(by),
+            place=place,
+            by=Plain(escaped_line(by)),
         )
 
     def _foreign_holder(self, rung: Rung) -> str:

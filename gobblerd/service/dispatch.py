@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from gobblerd.actions.action import Action, Context, Policy, Spoofable, unobserved
 from gobblerd.domain.document import parse_object
-from gobblerd.domain.errors import GobblerdError, Kind, Plain, Stopped, Wrong, escaped
+from gobblerd.domain.errors import GobblerdError, Kind, Plain, Stopped, Wrong, escaped, quoted
 from gobblerd.domain.messages import Claim, Outcome, Response, error_body, success_body
 from gobblerd.domain.permissions import Caller, SpoofingRule, require_spoofing
 from gobblerd.domain.times import format_time
+from gobblerd.registry.layout import TRANSACTIONS
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin, UnfinishedError
 from gobblerd.service.codes import refusal
@@ -172,7 +173,7 @@ class Dispatcher:
                 log.error("fault", request=request.claim.name, exc_info=error)
             return self._failed(request, error)
         log.error("request failed", request=request.claim.name, exc_info=error)
-        return self._response(request, 500, error_body(_sentence(error)))
+        return self._response(request, 500, error_body(_sentence(error, self._registry.root)))
 
     def _succeeded(self, request: "_Request", outcome: Outcome) -> Response:
         return self._response(request, 200, success_body(outcome))
@@ -304,8 +305,11 @@ def _flaws(error: ValidationError) -> str:
     return "; ".join(flaws[:_SHOWN_FLAWS]) + more
 
 
-def _sentence(error: Exception) -> str:
-    """Say what a user may know of an unexpected error: the storage's word, or nothing."""
+def _sentence(error: Exception, registry: str) -> str:
+    """Say what a user may know of an unexpected error: the storage's word, and of which place."""
     if isinstance(error, OSError) and error.errno is not None:
-        return f"the daemon's storage failed: {os.strerror(error.errno)}; nothing was changed"
+        place = str(error.filename).removeprefix(f"{registry}/")
+        is_place = place != str(error.filename) and not place.startswith(TRANSACTIONS)
+        where = f" at {quoted(place)}" if is_place else ""
+        return f"the daemon's storage failed{where}: {os.strerror(error.errno)}; nothing was changed"
     return "the daemon failed to perform this request; its log says why"

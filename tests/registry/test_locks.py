@@ -197,7 +197,7 @@ def test_first_come_first_served(table: LockTable) -> None:
 
 def test_the_deadline_names_the_holder(table: LockTable) -> None:
     """Who holds what, in the holder's own words; the registry is never called by its path."""
-    for ladder, place in ((changing_ladder(A), "p/a"), (changing_ladder(ROOT), "the registry")):
+    for ladder, place in ((changing_ladder(A), '"p/a"'), (changing_ladder(ROOT), "the registry")):
         held = table.climb(ladder, "an upload by alice")
         with pytest.raises(Busy) as caught:
             table.climb(ladder, "me", 0.01)
@@ -271,6 +271,15 @@ def test_the_ladder_is_let_go_while_waiting(table: LockTable, root: Path) -> Non
     waiting.let_go()
 
 
+def test_a_holder_s_words_stay_on_their_line(table: LockTable) -> None:
+    """A name that older rules allowed can hold anything but a slash."""
+    held = table.climb(changing_ladder(A), "a change of p/\n\x1b[31m")
+    with pytest.raises(Busy) as caught:
+        table.climb(changing_ladder(A), "me", 0.01)
+    held.release()
+    assert caught.value.reason.isprintable()
+
+
 def test_a_foreign_holder_is_named_by_its_process(table: LockTable, root: Path) -> None:
     """So that an administrator knows where to look."""
     script = "import fcntl,sys\nf=open(sys.argv[1],'w')\nfcntl.flock(f,fcntl.LOCK_EX)\nprint('held',flush=True)\ninput()"
@@ -282,7 +291,7 @@ def test_a_foreign_holder_is_named_by_its_process(table: LockTable, root: Path) 
         with pytest.raises(Busy) as caught:
             table.climb(changing_ladder(P), "me", 0.01)
         process.communicate(b"\n")
-    assert caught.value.reason.startswith(f"p stayed locked by process {process.pid} on this machine")
+    assert caught.value.reason.startswith(f'"p" stayed locked by process {process.pid} on this machine')
     table.climb(changing_ladder(P), "me", 0).release()
 
 

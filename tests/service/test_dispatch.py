@@ -340,6 +340,20 @@ def test_what_is_answered_together_is_synced_once(room: Room, monkeypatch: pytes
     assert audit(str(room.bench.root)) == []
 
 
+def test_storage_that_fails_is_named_by_its_place(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a lock file of another account: its path in the registry, and never one outside or of our own."""
+    root = room.bench.root
+    for path, said in (
+        (f"{root}/p/..LOCK", ' at "p/..LOCK"'),
+        (f"{root}/..transactions/1/2", ""),
+        ("/etc/x", ""),
+        (None, ""),
+    ):
+        monkeypatch.setattr(Failing, "error", PermissionError(errno.EACCES, "no", path))
+        reason = room.ask("failing", {}).body["reason"]
+        assert reason == f"the daemon's storage failed{said}: Permission denied; nothing was changed"
+
+
 def test_a_sync_that_fails_leaves_every_change_to_recovery(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
