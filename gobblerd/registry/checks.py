@@ -36,9 +36,11 @@ from gobblerd.registry.tree import (
     Hashing,
     Tree,
     digest_at,
+    hexes,
     stamp_at,
     take_tree,
 )
+from gobblerd.storage.batches import DIGEST
 
 _HUGE = 8 * 1024 * 1024  # bytes of a manifest: some 80,000 files
 
@@ -260,9 +262,9 @@ class _VersionCheck:
         found = cast("list[Entry]", entries)
         fast = list(map(self._fast.get, read.paths))
         return (
-            [entry.md5sum for entry in found] == read.md5sums
-            and [entry.size for entry in found] == [stamp[1] for stamp in read.stamps]
-            and (fast == read.xxh128s or all(map(_is_fast, fast, read.xxh128s)))
+            _are([entry.md5sum for entry in found], read.md5s)
+            and [entry.size for entry in found] == read.sizes
+            and (_are(fast, read.xxh128s) or all(map(_is_fast, fast, hexes(read.xxh128s))))
         )
 
     def _compare(self, path: str, digest: Digest | str, entry: Entry, fast: str | None) -> None:
@@ -368,6 +370,13 @@ class _VersionCheck:
 def _is_file(entry: Entry) -> bool:
     """Tell whether what is noted of a file is to be compared with it."""
     return entry.link is None and (entry.md5sum != "" or not entry.is_directory)
+
+
+def _are(noted: Sequence[str | None], digests: bytes) -> bool:
+    """Tell whether each of the digests is noted in hex; no object is made for any."""
+    if None in noted or set(map(len, found := cast("list[str]", noted))) != {2 * DIGEST}:
+        return False
+    return "".join(found) == digests.hex()
 
 
 def _is_fast(noted: str | None, found: str) -> bool:

@@ -31,7 +31,7 @@ from gobblerd.registry.symlinks import (
     link_text,
 )
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.tree import NO_STAMP, Columns, Hashing, Tree, stamp_at, take_tree
+from gobblerd.registry.tree import NO_STAMP, Columns, Hashing, Tree, hexes, stamp_at, take_tree
 from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
 
 _SIZE = itemgetter(1)  # of a stamp
@@ -158,7 +158,10 @@ class Reindex:
         meter = Meter(self._progress, sum(files[path][1] for path in stale) or self._noted_bytes)
         with Hashing(self._root, sorted(stale)) as hashing:
             for some in hashing.results(meter.tick):
-                self._keep(some if isinstance(some, Columns) else _as_columns(*some))
+                if isinstance(some, Columns):
+                    self._keep(some)
+                else:
+                    self._keep_one(*some)
         self._forget(self._stamps.keys() - files.keys())
         rebuilt.manifest.update(self._entries)
         rebuilt.checksums.update(self._checksums)
@@ -169,10 +172,18 @@ class Reindex:
             del self._stamps[path], self._entries[path], self._checksums[path]
 
     def _keep(self, read: Columns) -> None:
-        self._stamps.update(zip(read.paths, read.stamps, strict=True))
-        self._checksums.update(zip(read.paths, read.xxh128s, strict=True))
-        entries = map(Entry, map(_SIZE, read.stamps), read.md5sums)
-        self._entries.update(zip(read.paths, entries, strict=True))
+        stamps, md5sums, xxh128s = read.stamps, hexes(read.md5s), hexes(read.xxh128s)
+        self._stamps.update(zip(read.paths, stamps, strict=True))
+        self._checksums.update(zip(read.paths, xxh128s, strict=True))
+        self._entries.update(zip(read.paths, map(Entry, map(_SIZE, stamps), md5sums), strict=True))
+
+    def _keep_one(self, path: str, digest: Digest | str) -> None:
+        """Keep what was read of one file; Wrong if it could not be read."""
+        if not isinstance(digest, Digest):
+            raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
+        self._stamps[path] = digest.stamp.raw
+        self._checksums[path] = digest.xxh128
+        self._entries[path] = Entry(digest.size, digest.md5sum)
 
     # -- links -----------------------------------------------------------------------------------------
 
@@ -226,10 +237,3 @@ class Reindex:
             return link_text(self._version, path, link)
         assert isinstance(target, WhitelistedTarget)
         return target.path
-
-
-def _as_columns(path: str, digest: Digest | str) -> Columns:
-    """Return what was read of one file as that of many; Wrong if it could not be read."""
-    if not isinstance(digest, Digest):
-        raise Wrong("{path} cannot be read: {error}", path=path, error=Plain(digest))
-    return Columns([path], [digest.stamp.raw], [digest.md5sum], [digest.xxh128])

@@ -25,7 +25,17 @@ from gobblerd.registry.crew import Crew, Desk, Task, share, work_here
 from gobblerd.registry.engine import BATCH_BYTES, SMALL, work_off
 from gobblerd.registry.lane_group import NOWHERE
 from gobblerd.registry.source import SourceFile, Stamp
-from gobblerd.storage.batches import Listed, RawStamp, digest_names, list_directories
+from gobblerd.storage.batches import (
+    DIGEST,
+    HASHED,
+    LARGE,
+    STAMP,
+    UNREAD,
+    Listed,
+    RawStamp,
+    digest_names,
+    list_directories,
+)
 from gobblerd.storage.files import READ_FILE, opened
 
 FILE = "a regular file"
@@ -152,19 +162,39 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
     """What was read of some small files: a column each, the same file at the same index."""
 
     paths: list[str]
-    stamps: list[RawStamp]
-    md5sums: list[str]
-    xxh128s: list[str]
+    raw_stamps: bytes
+    md5s: bytes
+    xxh128s: bytes
 
     @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return sum([stamp[1] for stamp in self.stamps])
+    def sizes(self) -> list[int]:
+        """Bytes of each."""
+        return memoryview(self.raw_stamps).cast("q")[1::4].tolist()
+
+    @property
+    def stamps(self) -> list[RawStamp]:
+        """Their stamps."""
+        return list(STAMP.iter_unpack(self.raw_stamps))
 
     def each(self) -> Iterator[tuple[str, Digest]]:
         """Yield the files one by one."""
-        columns = zip(self.paths, self.stamps, self.md5sums, self.xxh128s, strict=True)
+        columns = zip(self.paths, self.stamps, hexes(self.md5s), hexes(self.xxh128s), strict=True)
         return ((path, Digest(stamp[1], md5, xxh, Stamp(*stamp))) for path, stamp, md5, xxh in columns)
+
+    def some(self, indices: list[int]) -> "Columns":
+        """Return those at these indices."""
+        return Columns(
+            [self.paths[index] for index in indices],
+            b"".join([self.raw_stamps[index * STAMP.size : (index + 1) * STAMP.size] for index in indices]),
+            b"".join([self.md5s[index * DIGEST : (index + 1) * DIGEST] for index in indices]),
+            b"".join([self.xxh128s[index * DIGEST : (index + 1) * DIGEST] for index in indices]),
+        )
+
+
+def hexes(digests: bytes) -> list[str]:
+    """Return each of the digests in lower-case hex."""
+    text = digests.hex()
+    return [text[start : start + 2 * DIGEST] for start in range(0, len(text), 2 * DIGEST)]
 
 
 def digest_files(root: str, paths: list[str], tick: Tick) -> Iterator[Hashed]:
@@ -179,7 +209,7 @@ def digest_files(root: str, paths: list[str], tick: Tick) -> Iterator[Hashed]:
 
 def _bytes_of(some: Columns | Hashed) -> int:
     if isinstance(some, Columns):
-        return some.size
+        return sum(some.sizes)
     return some[1].size if isinstance(some[1], Digest) else 0
 
 
@@ -249,22 +279,22 @@ class Hashing:
 
     def _some(self, paths: list[str], desk: Desk, flags: int) -> tuple[int, list[Columns | Hashed]]:
         """Hash the first of these; return how many, and what came of them."""
-        found, md5sums, xxh128s = digest_names(self._top, paths, desk.buffer, flags, SMALL)
-        count = len(found)
-        stamps = [stamp for stamp in found if stamp is not None]
-        if len(stamps) == count and "" not in md5sums:
-            return count, [Columns(paths[:count], stamps, md5sums, xxh128s)]
-        some = list(zip(paths, found, md5sums, xxh128s, strict=False))
-        self._add_large([(path, stamp[1]) for path, stamp, md5sum, _ in some if stamp and not md5sum])
-        hashed = [(path, stamp, md5sum, xxh) for path, stamp, md5sum, xxh in some if stamp and md5sum]
-        columns = Columns(*map(list, zip(*hashed, strict=True))) if hashed else Columns([], [], [], [])
-        return count, [columns, *self._others([path for path, stamp, *_ in some if not stamp], desk, flags)]
+        states, *columns = digest_names(self._top, paths, desk.buffer, flags, SMALL)
+        count = len(states)
+        found = Columns(paths[:count], *columns)
+        if states.count(HASHED) == count:
+            return count, [found]
+        at: dict[int, list[int]] = {HASHED: [], LARGE: [], UNREAD: []}
+        for index, state in enumerate(states):
+            at[state].append(index)
+        self._add_large(found.some(at[LARGE]))
+        others = [paths[index] for index in at[UNREAD]]
+        return count, [found.some(at[HASHED]), *self._others(others, desk, flags)]
 
-    def _add_large(self, files: list[tuple[str, int]]) -> None:
+    def _add_large(self, files: Columns) -> None:
         with self._adding:
-            for path, size in files:
-                self._large.paths.append(path)
-                self._large.sizes.append(size)
+            self._large.paths.extend(files.paths)
+            self._large.sizes.extend(files.sizes)
 
     def _others(self, paths: list[str], desk: Desk, flags: int) -> Iterator[Columns | Hashed]:
         """Hash what could not be read: once more if only owners may read it that way, then slowly."""

@@ -7,9 +7,11 @@ comes back as None, for the caller to judge the slow way.
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -29,6 +31,9 @@ Offered = tuple[str, int, int | str | None]  # and a regular file's size, or a s
 # A column each: stamps, MD5 and xxh3-128 in lower-case hex.
 Digests = tuple[list[RawStamp | None], list[str], list[str]]
 T = TypeVar("T")
+UNREAD, HASHED, LARGE = range(3)
+STAMP = struct.Struct("Qqqq")  # a RawStamp
+DIGEST = 16  # bytes of a checksum
 ANYBODY = -1  # as an owner: whoever owns the file
 HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
@@ -38,6 +43,15 @@ _NAMES = 1000  # that are listed at a time
 _SOME = 64  # files that are read in a while
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Digested(NamedTuple):
+    """Files that were read and hashed, a column each: bytes, since most callers only compare them."""
+
+    states: bytes  # UNREAD, HASHED or LARGE
+    stamps: bytes  # each a STAMP
+    md5s: bytes  # each of DIGEST bytes
+    xxh128s: bytes
 
 
 class Listed(NamedTuple):
@@ -90,36 +104,35 @@ def digest_files(pieces: Sequence[Piece], buffer: bytearray | memoryview, flags:
 
 def digest_names(
     top_fd: int, paths: list[str], buffer: bytearray | memoryview, flags: int, most: int
-) -> Digests:
+) -> Digested:
     """Read and hash the first of some files below a directory: as many as can be in a while, at least one.
 
-    Of a file of more than `most` bytes, for which the buffer has room, there is only the stamp, and "" twice.
-    What cannot be opened with `flags`, is not regular, or changes while it is read has None for a stamp.
+    Of a file of more than `most` bytes, for which the buffer has room, there is only the stamp. Unread is
+    what cannot be opened with `flags`, is not regular, or changes while it is read.
     """
     if native.NATIVE is not None:
-        found: Digests = native.NATIVE.digest_names(top_fd, paths, buffer, flags, most)
-        return found
+        return Digested(*native.NATIVE.digest_names(top_fd, paths, buffer, flags, most))
     view = memoryview(buffer)
     if not 0 < most <= len(view):
         raise ValueError("the buffer has no room for a file")
-    digests = [_digest_one(top_fd, path, view[:most], flags) for path in paths[:_SOME]]
-    stamps, md5sums, xxh128s = ([each[column] for each in digests] for column in range(3))
-    return stamps, md5sums, xxh128s  # type: ignore[return-value]
+    found = [_digest_one(top_fd, path, view[:most], flags) for path in paths[:_SOME]]
+    states, stamps, md5s, xxh128s = zip(*found, strict=True) if found else ((), (), (), ())
+    return Digested(bytes(states), b"".join(stamps), b"".join(md5s), b"".join(xxh128s))
 
 
-def _digest_one(top_fd: int, path: str, room: memoryview, flags: int) -> tuple[RawStamp | None, str, str]:
-    try:
-        with opened(path, flags, dir_fd=top_fd) as fd:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                return None, "", ""
-            if before.st_size > len(room):
-                return _raw(before), "", ""
+def _digest_one(top_fd: int, path: str, room: memoryview, flags: int) -> tuple[int, bytes, bytes, bytes]:
+    stamp: RawStamp | None = None
+    with contextlib.suppress(OSError), opened(path, flags, dir_fd=top_fd) as fd:
+        before = os.fstat(fd)
+        if stat.S_ISREG(before.st_mode) and before.st_size > len(room):
+            return LARGE, STAMP.pack(*_raw(before)), bytes(DIGEST), bytes(DIGEST)
+        if stat.S_ISREG(before.st_mode):
             place = room[: before.st_size]
             stamp = _read_opened(fd, place, before)
-    except OSError:
-        return None, "", ""
-    return (stamp, md5_many([place])[0], xxhash.xxh3_128_hexdigest(place)) if stamp else (None, "", "")
+    if stamp is None:
+        return UNREAD, bytes(STAMP.size), bytes(DIGEST), bytes(DIGEST)
+    md5 = hashlib.md5(place, usedforsecurity=False).digest()
+    return HASHED, STAMP.pack(*stamp), md5, xxhash.xxh3_128_digest(place)
 
 
 def _are_tiny(pieces: Sequence[Piece]) -> bool:

@@ -14,6 +14,7 @@ from gobblerd.registry import tree
 from gobblerd.registry.checks import Flaw, Problem, check_version
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.tree import digest_files
+from gobblerd.storage.batches import UNREAD
 
 VERSION = Address("p", "a", "2")
 
@@ -334,12 +335,10 @@ def test_files_that_are_not_ours_are_read_as_any_other(bench: Bench, monkeypatch
 
     def refusing(top: int, paths: list[str], buffer: memoryview, flags: int, most: int) -> Any:
         batches.append(paths)
-        stamps, *sums = read(top, paths, buffer, flags, most)
+        found = read(top, paths, buffer, flags, most)
         refused = [bool(flags & os.O_NOATIME) and path != "plain" for path in paths]
-        return (
-            [None if each else stamp for each, stamp in zip(refused, stamps, strict=True)],
-            *(["" if each else one for each, one in zip(refused, some, strict=True)] for some in sums),
-        )
+        states = [UNREAD if each else state for each, state in zip(refused, found.states, strict=True)]
+        return found._replace(states=bytes(states))
 
     files = ["d/deep", "plain", "gone"]
     expected = dict(digest_files(bench.full(""), files, lambda _: None))

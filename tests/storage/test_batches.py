@@ -16,7 +16,11 @@ import xxhash
 
 from gobblerd.storage.batches import (
     ANYBODY,
+    HASHED,
     HERE,
+    LARGE,
+    STAMP,
+    UNREAD,
     Piece,
     digest_files,
     digest_names,
@@ -161,13 +165,14 @@ def test_files_are_read_and_hashed_in_one_go(either: str, tmp_path: Path, top: i
         digest_files(pieces, bytearray(size - 1), READ_FILE, ANYBODY)
 
 
-def digested(top: int, paths: list[str], buffer: bytearray, most: int) -> list[tuple[Any, str, str]]:
-    """Hash all the files, however many are hashed in one call."""
-    found: list[tuple[Any, str, str]] = []
+def digested(top: int, paths: list[str], buffer: bytearray, most: int) -> list[tuple[Any, ...]]:
+    """Hash all the files, however many are hashed in one call; return state, stamp and what it hashes to."""
+    found: list[tuple[Any, ...]] = []
     while len(found) < len(paths):
-        some = list(zip(*digest_names(top, paths[len(found) :], buffer, READ_FILE, most), strict=True))
-        assert some
-        found += some
+        some = digest_names(top, paths[len(found) :], buffer, READ_FILE, most)
+        sums = ([data.hex()[at : at + 32] for at in range(0, 2 * len(data), 32)] for data in some[2:])
+        found += zip(some.states, STAMP.iter_unpack(some.stamps), *sums, strict=True)
+        assert some.states
     return found
 
 
@@ -186,12 +191,15 @@ def test_files_of_any_size_are_hashed_by_their_names(
     nothing = ["d", "fifo", "link", "none", "d/ü 1/none"]
     paths = [*nothing[:2], *contents, *nothing[2:]]
     found = dict(zip(paths, digested(top, paths, bytearray(room), 5000), strict=True))
-    assert [found[name] for name in nothing] == [(None, "", "")] * len(nothing)
+    assert [found[name][0] for name in nothing] == [UNREAD] * len(nothing)
     for name, data in contents.items():
         status = os.stat(tmp_path / name)
         stamp = (status.st_ino, len(data), status.st_mtime_ns, status.st_ctime_ns)
         sums = hashlib.md5(data).hexdigest(), xxhash.xxh3_128_hexdigest(data)
-        assert found[name] == (stamp, *(sums if len(data) <= 5000 else ("", ""))), len(data)
+        if len(data) <= 5000:
+            assert found[name] == (HASHED, stamp, *sums), len(data)
+        else:
+            assert found[name][:2] == (LARGE, stamp)
 
 
 def test_a_file_needs_room(either: str, top: int) -> None:

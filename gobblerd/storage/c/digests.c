@@ -7,7 +7,7 @@
 #include "native.h"
 
 enum {
-    GROUP_LEAST = 1 << 20, /* bytes of small files that are read before they are hashed: they are in the cache still; */
+    GROUP_LEAST = 1 << 18, /* bytes of small files that are read before they are hashed: they are in the cache still; */
     GROUP_MOST = 256,      /* and as many files at the most */
 };
 
@@ -61,6 +61,7 @@ static Py_ssize_t digest_some(file *files, Py_ssize_t count, int flags, uint8_t 
     for (size_t used = 0; at < count && (first < at || at == 0 || nanoseconds_now() < end); at++) {
         file *f = files + at;
         int fd = open_regular(f, flags);
+        f->is_regular = fd >= 0;
         if (fd >= 0 && (f->size = (size_t)f->status.st_size) <= most) {
             if (f->size > room - used) {
                 digest_group(files + first, at - first, buffer, g);
@@ -83,14 +84,14 @@ static Py_ssize_t digest_some(file *files, Py_ssize_t count, int flags, uint8_t 
     return at;
 }
 
-/* (stamps, MD5s, XXH3s) of files: None and "" twice of what could not be read, a stamp and "" twice if it is large. */
+/* (stamps, MD5s, XXH3s) of files: None and "" twice of what could not be read. */
 static PyObject *columns_of(const file *files, Py_ssize_t count)
 {
     PyObject *columns[] = {PyList_New(count), PyList_New(count), PyList_New(count)}, *found = NULL;
     int failed = !columns[0] || !columns[1] || !columns[2];
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
         const file *f = files + i;
-        PyObject *cells[] = {f->done || (f->most && f->size > f->most) ? stamp_of(&f->status) : Py_NewRef(Py_None),
+        PyObject *cells[] = {f->done ? stamp_of(&f->status) : Py_NewRef(Py_None),
                              f->done ? hex_of(f->md5) : PyUnicode_FromStringAndSize("", 0),
                              f->done ? hex_of_u128(f->xxh) : PyUnicode_FromStringAndSize("", 0)};
         for (int column = 0; column < 3; column++)
@@ -129,9 +130,48 @@ PyObject *digest_files(PyObject *self, PyObject *arguments)
     return found;
 }
 
-/* digest_names(top_fd, paths, buffer, flags, most) -> (stamps, md5sums, xxh128s) of the first of them.
+enum { UNREAD, HASHED, LARGE }; /* what became of a file, for Python */
+
+/* What Python keeps of a file's status: inode, size, mtime and ctime. */
+typedef struct {
+    uint64_t inode;
+    int64_t size, mtime, ctime;
+} raw_stamp;
+
+static uint8_t state_of(const file *f, size_t most)
+{
+    return f->done ? HASHED : f->is_regular && f->size > most ? LARGE : UNREAD;
+}
+
+/* (states, stamps, MD5s, XXH3s) of files, each as bytes. */
+static PyObject *raw_columns_of(const file *files, Py_ssize_t count, size_t most)
+{
+    Py_ssize_t widths[] = {1, sizeof(raw_stamp), 16, 16};
+    PyObject *columns[4], *found = NULL;
+    int failed = 0;
+    for (int column = 0; column < 4; column++)
+        failed = !(columns[column] = PyBytes_FromStringAndSize(NULL, count * widths[column])) || failed;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        const file *f = files + i;
+        const struct stat *s = &f->status;
+        uint64_t xxh[] = {__builtin_bswap64(f->xxh.high), __builtin_bswap64(f->xxh.low)};
+        raw_stamp stamp = {s->st_ino, s->st_size, nanoseconds(&s->st_mtim), nanoseconds(&s->st_ctim)};
+        PyBytes_AsString(columns[0])[i] = (char)state_of(f, most);
+        memcpy(PyBytes_AsString(columns[1]) + sizeof stamp * (size_t)i, &stamp, sizeof stamp);
+        memcpy(PyBytes_AsString(columns[2]) + 16 * i, f->md5, sizeof f->md5);
+        memcpy(PyBytes_AsString(columns[3]) + 16 * i, xxh, sizeof xxh);
+    }
+    if (!failed)
+        found = PyTuple_Pack(4, columns[0], columns[1], columns[2], columns[3]);
+    for (int column = 0; column < 4; column++)
+        Py_XDECREF(columns[column]);
+    return found;
+}
+
+/* digest_names(top_fd, paths, buffer, flags, most) -> (states, stamps, md5s, xxh128s) of the first of them, as bytes.
  *
  * At least one, and as many as can be read in a while; of a file of more than `most` bytes there is only the stamp.
+ * Bytes, and no object for anything: most callers only compare them.
  */
 PyObject *digest_names(PyObject *self, PyObject *arguments)
 {
@@ -154,7 +194,6 @@ PyObject *digest_names(PyObject *self, PyObject *arguments)
     }
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
         files[i].dir_fd = top_fd;
-        files[i].most = (size_t)most;
         failed = !(files[i].name = name_of(PyList_GetItem(paths, i), &files[i].encoded));
     }
     if (!failed) {
@@ -162,7 +201,7 @@ PyObject *digest_names(PyObject *self, PyObject *arguments)
         Py_BEGIN_ALLOW_THREADS
         read = digest_some(files, count, flags, buffer.buf, (size_t)buffer.len, (size_t)most, g);
         Py_END_ALLOW_THREADS
-        found = columns_of(files, read);
+        found = raw_columns_of(files, read, (size_t)most);
     }
     PyMem_Free(g);
     free_files(files, count);

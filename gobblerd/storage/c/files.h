@@ -11,9 +11,8 @@ typedef struct {
     const char *name; /* lives as long as `encoded` */
     PyObject *encoded;
     size_t size, offset; /* where its bytes lie in the buffer */
-    size_t most;         /* bytes; of a larger one there is only the status, if that is not 0 */
     struct stat status;
-    int done;
+    int is_regular, done;
     uint8_t md5[16];
     u128 xxh;
 } file;
