@@ -240,7 +240,12 @@ def read_receipt(data: bytes) -> Receipt:
 def load_receipt(path: str | os.PathLike[str]) -> Receipt:
     """Read the receipt at `path`; Invalid if it is none, OSError if it cannot be read."""
     with opened(os.fspath(path), READ_FILE) as fd:
-        return read_receipt(read_all(fd, MAX_BYTES))
+        data = read_all(fd, MAX_BYTES)
+    try:
+        return read_receipt(data)
+    except Invalid as error:
+        why = Plain(error.reason)
+        raise Invalid("{path} is no sound receipt: {why}", path=os.fspath(path), why=why) from None
 
 
 def _check_kind(document: Mapping[str, Any]) -> None:

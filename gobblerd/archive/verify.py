@@ -6,7 +6,7 @@ ends) is checked by whoever reads an archive at all (`reader.py`).
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,7 +27,15 @@ from gobblerd.registry import documents, layout
 
 _MANIFEST_MAX_BYTES = 256 << 20
 
-ProblemKind = Literal["digest", "missing", "extra", "changed", "unreadable"]
+ProblemKind = Literal["digest", "missing", "extra", "changed", "unreadable", "tree"]
+_SAID: Mapping[ProblemKind, str] = {
+    "digest": "has another size or checksum",
+    "missing": "is missing",
+    "extra": "is extra",
+    "changed": "is changed",
+    "unreadable": "cannot be read",
+    "tree": "has another tree checksum",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +207,8 @@ class Checks:
 
     def problems(self, names: Namespace) -> Iterator[Problem]:
         """Yield what differs, once everything was read."""
-        yield from self._by_receipt()
+        differing = list(self._by_receipt())
+        yield from differing or self._by_tree()
         for directory, data in self._manifests.items():
             yield from self._by_manifest(directory, data, names)
 
@@ -216,6 +225,11 @@ class Checks:
                 yield Problem(path, "missing")
             elif (said := self._said(member)) != (found := self._found(path, member)):
                 yield Problem(path, "changed", said, found)
+
+    def _by_tree(self) -> Iterator[Problem]:
+        """Yield a tree checksum that is not that of the members: archives are named after it."""
+        if self.receipt is not None and (found := self.tree_checksum()) != self.receipt.tree_checksum:
+            yield Problem(self.receipt.name, "tree", self.receipt.tree_checksum, found)
 
     @staticmethod
     def _said(member: Member) -> str:
@@ -286,9 +300,9 @@ class _NotAsSaid(Invalid):
     def __init__(self, problems: list[Problem], more: str) -> None:
         first = problems[0]
         super().__init__(
-            "the archive is not what is said of it: {path} is {kind}{more}",
+            "the archive is not what is said of it: {path} {what}{more}",
             path=first.path,
-            kind=Plain(first.kind),
+            what=Plain(_SAID[first.kind]),
             more=Plain(more),
         )
         self.problems = tuple(problems)

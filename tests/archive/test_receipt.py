@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gobblerd.archive import receipt as receipts
 from gobblerd.archive.members import Member
-from gobblerd.archive.receipt import Options, Receipt, read_receipt, receipt_bytes
+from gobblerd.archive.receipt import Options, Receipt, load_receipt, read_receipt, receipt_bytes
 from gobblerd.domain.errors import Invalid
 
 ONE, TWO, THREE = ("11" * 32, "22" * 32, "33" * 32)
@@ -139,7 +140,7 @@ def test_whatever_is_not_as_it_must_be_is_refused(change: Change, why: str) -> N
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b"[]", "not a JSON object"),
         (b"\xff", "not valid UTF-8"),
         (b'{"_type": 1, "_type": 1}', "twice"),
@@ -174,3 +175,12 @@ def test_keys_that_we_do_not_know_are_ignored() -> None:
     document = json.loads(receipt_bytes(RECEIPT))
     document["predicate"]["note"] = {"more": [1]}
     assert read_receipt(json.dumps(document).encode()) == RECEIPT
+
+
+def test_a_receipt_that_is_none_is_named(tmp_path: Path) -> None:
+    """The file, and what is the matter with it."""
+    path = tmp_path / "x.tar.receipt.json"
+    path.write_text("{}")
+    with pytest.raises(Invalid) as refused:
+        load_receipt(path)
+    assert refused.value.reason.startswith(f'"{path}" is no sound receipt: ')

@@ -14,7 +14,7 @@ import zstandard
 from support.malice import MALICE, Evil, directory, entry, file, link, tar, zipped
 from support.receipts import with_receipt
 
-from gobblerd.archive import Problem, tree_checksum, verify_archive
+from gobblerd.archive import Problem, extract_archive, tree_checksum, verify_archive
 from gobblerd.archive.verify import Verified
 from gobblerd.domain.errors import Exceeded, Invalid
 
@@ -192,6 +192,17 @@ def test_internal_files_are_not_listed(tmp_path: Path) -> None:
     """`..links` and the like are no extra files; a directory that holds nothing else is empty."""
     data = tar(file("top/..manifest", listing({"e": None})), file("top/..summary"), file("top/e/..links"))
     assert verify_archive(archive(tmp_path, data)).is_sound
+
+
+def test_a_tree_checksum_that_is_not_the_members(tmp_path: Path) -> None:
+    """Archives are named after it, so a false one is a problem though every member is right."""
+    path = archive(tmp_path, tar(*TREE))
+    with_receipt(path, TREE, tree_checksum="0" * 64)
+    (problem,) = verify_archive(path).problems
+    assert (problem.path, problem.kind, problem.expected) == ("x.tar", "tree", "0" * 64)
+    with pytest.raises(Invalid, match="has another tree checksum"):
+        extract_archive(path, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
 
 
 def test_what_the_receipt_leaves_out_or_adds(tmp_path: Path) -> None:

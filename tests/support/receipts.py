@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gobblerd.archive import Member, Options, Receipt, receipt_bytes, receipt_path
+from gobblerd.archive import Member, Options, Receipt, receipt_bytes, receipt_path, tree_checksum
 from gobblerd.archive.formats import FORMATS
+from gobblerd.archive.trees import tree_entries
 
 MODES = {True: 0o755, False: 0o644}
 
@@ -35,7 +36,7 @@ def with_receipt(archive: Path, members: Iterable[Any], **fields: Any) -> Path:
         "sha256": hashlib.sha256(data).hexdigest(),
         "size": len(data),
         "options": Options(form, FORMATS[form].level, "top"),
-        "tree_checksum": "0" * 64,
+        "tree_checksum": tree_checksum(tree_entries(listed, "top")),
         "members": listed,
         "manifest": "".join(manifests),
     }
