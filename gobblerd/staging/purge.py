@@ -3,7 +3,8 @@
 Ages are by ctime, which users cannot set. A request file goes only when it is answered (an unanswered one
 is the sweep's business), a response only when its request file is gone. An upload is a directory, an archive
 with its receipt, or what a client of ours was about to drop when it was killed; it counts as abandoned when
-neither it nor a direct child changed for its age, and no request at hand names it. Other files stay.
+nothing in it changed for its age, and no request at hand names it: who fills `a/b/c/` for a week changes
+neither `a` nor `b`. Other files stay. Known limit: of a tree, a hundred levels are looked at.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from gobblerd.storage.removal import remove_tree_beneath
 
 _log = structlog.get_logger()
 _DOOMED = "..purged-"  # an upload that is being removed; goes on with the next purge after a crash
+_LEVELS = 100  # of directories within each other, a descriptor each, that are looked at for a change
 _UNFINISHED = (".gobbler-", ".gobblerd-")  # how names begin under which our clients write
 
 
@@ -158,7 +160,7 @@ def _doom(staging: Staging, ledger: Ledger, name: str, before: int) -> str | Non
 
     In one step with the look at the requests: none may be taken up that would then read half a directory.
     """
-    if _newest_change(staging.fd, name) >= before:
+    if _has_changed(staging.fd, name, before):
         return None
     doomed = f"{_DOOMED}{secrets.token_hex(8)}"
     with ledger.lock:  # the one change of the disk under it, for the reason above
@@ -168,17 +170,27 @@ def _doom(staging: Staging, ledger: Ledger, name: str, before: int) -> str | Non
     return doomed
 
 
-def _newest_change(dir_fd: int, name: str) -> int:
-    """Return the latest ctime of a file, or of a directory and its direct children, in nanoseconds."""
+def _has_changed(dir_fd: int, name: str, since: int, levels: int = _LEVELS) -> bool:
+    """Tell whether a file, or anything in a directory, has a ctime of `since` (nanoseconds) or later."""
     found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode):
-        return found.st_ctime_ns
-    with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as fd, os.scandir(fd) as entries:
-        newest = os.fstat(fd).st_ctime_ns
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                newest = max(newest, entry.stat(follow_symlinks=False).st_ctime_ns)
-    return newest
+    if found.st_ctime_ns >= since or not stat.S_ISDIR(found.st_mode):
+        return found.st_ctime_ns >= since
+    with opened(name, READ_DIRECTORY, dir_fd=dir_fd) as fd:
+        directories = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_ctime_ns >= since:
+                        return True
+                if levels and entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.name)
+        return any(_has_changed_below(fd, each, since, levels - 1) for each in directories)
+
+
+def _has_changed_below(dir_fd: int, name: str, since: int, levels: int) -> bool:
+    with contextlib.suppress(OSError):  # gone, or closed to us: its own ctime was looked at
+        return _has_changed(dir_fd, name, since, levels)
+    return False
 
 
 def _sources(ledger: Ledger) -> set[str]:

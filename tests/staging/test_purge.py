@@ -103,14 +103,17 @@ def test_abandoned_upload_directories_go(room: Room, tmp_path: Path) -> None:
     assert (room.path / "responses").is_dir()
 
 
-def test_a_directory_whose_child_changed_is_in_use(room: Room) -> None:
-    """Age is the newest ctime of it and its direct children, which nobody can set."""
+@pytest.mark.parametrize("file", ["file", "sub/deep/file"])
+def test_a_directory_in_which_something_changed_is_in_use(room: Room, file: str) -> None:
+    """Age is the newest ctime of all that is in it, which nobody can set."""
     path = upload(room, "mine")
+    (path / "sub" / "deep").mkdir()
+    (path / file).touch()
     os.utime(path, (1, 1))
     now = room.staging.clock.now()
     wait_for(lambda: room.staging.clock.now() - now > 10**8)
-    (path / "file").write_text("y")
-    changed = (path / "file").stat().st_ctime_ns
+    (path / file).write_text("y")
+    changed = (path / file).stat().st_ctime_ns
     ages = PurgeAges(uploads=1000.0)
     wait_for(lambda: not room.spool._admission.listed)
     assert room.spool.purge(changed + 1000 * 10**9 - 10**6, ages, is_archive).uploads == 0
