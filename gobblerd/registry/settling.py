@@ -55,7 +55,7 @@ class Settling:
         elif isinstance(target, LocalTarget):
             parent, entry = FileAddress.of(self.version, target.path), manifest.get(target.path)
         else:
-            with opened_for(target.resolved, self.reader, path) as fd:
+            with opened_for(target.resolved, self.reader, path, target.within) as fd:
                 digest = digest_file(fd, path, lambda _: None)
             return Entry(digest.size, digest.md5sum)
         if entry is None or entry.is_directory:

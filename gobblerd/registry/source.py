@@ -112,7 +112,7 @@ class Reader:
 def _acl_of(fd: int) -> list[tuple[int, int, int]] | None:
     """Return the (tag, permissions, id) entries of the opened file's access ACL, None where it has none."""
     try:
-        value = os.getxattr(fd, _ACL)
+        value = os.getxattr(f"/proc/self/fd/{fd}", _ACL)  # which takes descriptors of O_PATH, too
     except OSError as error:
         if error.errno in {errno.ENODATA, errno.ENOTSUP}:
             return None
@@ -348,10 +348,11 @@ def _unopened(path: str, error: OSError) -> Wrong | OSError:
 
 
 @contextlib.contextmanager
-def opened_for(path: str, reader: Reader, shown: str) -> Iterator[int]:
+def opened_for(path: str, reader: Reader, shown: str, within: str = "") -> Iterator[int]:
     """Open a file outside staging (a whitelisted one) by its resolved path, on behalf of the reader.
 
-    Wrong also where a directory on the way is no longer the one that `path` was resolved through.
+    Wrong also where a directory on the way is no longer the one that `path` was resolved through, or where
+    one between the whitelisted `within` and the file is closed to the reader.
     """
     try:
         fd = os.open(path, READ_FILE)
@@ -361,6 +362,20 @@ def opened_for(path: str, reader: Reader, shown: str) -> Iterator[int]:
         if os.readlink(f"/proc/self/fd/{fd}") != path:
             raise changed(shown)
         require_readable(fd, shown, reader)
+        _require_way(path, within, reader, shown)
         yield fd
     finally:
         os.close(fd)
+
+
+def _require_way(path: str, within: str, reader: Reader, shown: str) -> None:
+    """Raise Wrong unless the reader may search each directory below `within` that leads to the file."""
+    directory = os.path.dirname(path)
+    while within and directory != within and directory.startswith(f"{within.rstrip('/')}/"):
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not reader.may(fd, _SEARCH):
+                raise Wrong("{path} goes through a directory that is closed to the requester", path=shown)
+        finally:
+            os.close(fd)
+        directory = os.path.dirname(directory)

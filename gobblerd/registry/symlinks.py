@@ -8,7 +8,7 @@ import functools
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gobblerd.domain.errors import Wrong
 from gobblerd.domain.manifest import FileAddress, Link
@@ -24,10 +24,14 @@ class LocalTarget:
 
 @dataclass(frozen=True, slots=True)
 class WhitelistedTarget:
-    """A file outside, in a whitelisted directory: kept as it is. `path` is absolute, unresolved."""
+    """A file outside, in a whitelisted directory: kept as it is. `path` is absolute, unresolved.
+
+    `within` is the whitelisted directory that holds the resolved file, resolved too.
+    """
 
     path: str
     resolved: str
+    within: str = field(default="", compare=False)
 
 
 Target = LocalTarget | FileAddress | WhitelistedTarget
@@ -123,12 +127,13 @@ class Surroundings:
 
     def _whitelisted(self, path: str, joined: str) -> WhitelistedTarget:
         resolved = os.path.realpath(joined)
-        inside = any(below(resolved, os.path.realpath(each)) for each in self.whitelist)
-        if not inside:
+        directories = map(os.path.realpath, self.whitelist)
+        within = next((each for each in directories if below(resolved, each)), None)
+        if within is None:
             raise Wrong("the symbolic link {path} leads out of the whitelisted directories", path=path)
         if not os.path.isfile(resolved):
             raise Wrong("the symbolic link {path} goes to no file in its whitelisted directory", path=path)
-        return WhitelistedTarget(joined, resolved)
+        return WhitelistedTarget(joined, resolved, within)
 
 
 def _is_normal(text: str) -> bool:

@@ -7,7 +7,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 ALICE, BOB, STAFF = 61001, 61002, 61050
 AS_ALICE = Reader(ALICE, frozenset({ALICE, STAFF}))
+AS_ROOT = Reader(0, frozenset())
 
 
 @contextmanager
@@ -413,6 +414,23 @@ def test_what_the_service_account_may_not_read(bench: Bench) -> None:
 
 
 # ---- files outside (whitelisted)
+
+
+def test_a_file_outside_behind_a_closed_directory(tmp_path: Path) -> None:
+    """Below the whitelisted directory the way must be open to the requester; above it, and to root, it is."""
+    white = Path(os.path.realpath(tmp_path)) / "white"
+    (white / "d/e").mkdir(parents=True)
+    (white / "d/e/f").write_bytes(b"data")
+    for mode, can in ((0o711, True), (0o700, False)):
+        os.chmod(white / "d", mode)
+        for reader, within in ((AS_ALICE, white), (AS_ALICE, white / "d/e"), (AS_ROOT, white)):
+            with ExitStack() as stack:
+                if not can and (reader, within) == (AS_ALICE, white):
+                    stack.enter_context(pytest.raises(Wrong, match='"shown" goes through a directory'))
+                stack.enter_context(opened_for(f"{white}/d/e/f", reader, "shown", str(within)))
+    os.chmod(white / "d", 0o711)
+    with opened_for(f"{white}/d/e/f", AS_ROOT, "shown", "/") as fd:
+        assert os.read(fd, 10) == b"data"
 
 
 def test_a_file_outside_is_read_on_behalf_of_the_requester(bench: Bench, tmp_path: Path) -> None:
