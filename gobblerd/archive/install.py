@@ -13,7 +13,8 @@ from typing import TypedDict, Unpack
 from gobblerd.archive.extract import extract_archive
 from gobblerd.archive.members import flaw_of_path
 from gobblerd.archive.source import Progress
-from gobblerd.domain.errors import Plain, Wrong
+from gobblerd.domain.errors import Plain, Wrong, quoted
+from gobblerd.storage.removal import remove_tree
 
 SHOWN = 20  # files that `path_references` lists unless told otherwise
 _CHUNK = 1 << 20
@@ -79,6 +80,8 @@ def install_archive(
     runtime = prefix if dest else None
     run = handler if postinstall is None else _script(postinstall)
     extracted = extract_archive(archive, target, **how)
+    if postinstall is not None:
+        _require_script(extracted.path, postinstall)
     if run is not None and (code := run(extracted.path, environment, physical, runtime)):
         what = "the handler" if postinstall is None else "the postinstall script"
         raise Wrong(
@@ -98,8 +101,6 @@ def _script(path: str) -> Handler:
 
     def run(extracted: str, environment: str, physical: str, runtime: str | None) -> int:
         script = os.path.join(extracted, path)
-        if not os.path.isfile(script):
-            raise Wrong("the archive holds no script {path}", path=path)
         said = {
             "GOBBLER_ENVIRONMENT": environment,
             "GOBBLER_PREFIX": physical,
@@ -110,6 +111,17 @@ def _script(path: str) -> Handler:
         return done.returncode
 
     return run
+
+
+def _require_script(extracted: str, path: str) -> None:
+    """Raise Wrong if the script is not there, and remove what was extracted: it is to be tried again."""
+    if os.path.isfile(os.path.join(extracted, path)):
+        return
+    below = [f"{top}/{path}" for top in sorted(os.listdir(extracted))]
+    meant = next((each for each in below if os.path.isfile(os.path.join(extracted, each))), "")
+    remove_tree(extracted)
+    hint = Plain(f": is {quoted(meant)} meant?" if meant else "")
+    raise Wrong("the archive holds no script {path}{hint}", path=path, hint=hint)
 
 
 def path_references(

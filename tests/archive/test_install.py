@@ -97,6 +97,26 @@ def test_scripts_that_fail(tmp_path: Path, script: bytes, postinstall: str, says
         )
 
 
+def test_a_script_that_is_not_there(tmp_path: Path) -> None:
+    """Nothing is left, so that it can be tried again; what was meant is guessed where that is easy."""
+    path = archive(tmp_path)
+    for script, says in (
+        ("install.sh", r'"install.sh": is "env/install.sh" meant\?'),
+        ("none.sh", '"none.sh"$'),
+    ):
+        with pytest.raises(Wrong, match=f"the archive holds no script {says}"):
+            install_archive(path, tmp_path / "t", environment="e", prefix="/opt/e", postinstall=script)
+        assert not (tmp_path / "t").exists()
+    install_archive(
+        path,
+        tmp_path / "t",
+        environment="e",
+        prefix="/opt/e",
+        dest=str(tmp_path / "root"),
+        postinstall="env/install.sh",
+    )
+
+
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     """A relative prefix; handler and script together."""
     path = archive(tmp_path)

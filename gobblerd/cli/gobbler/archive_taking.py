@@ -185,7 +185,7 @@ def extract(session: Session, *, archive: str, target: str, **how: Any) -> None:
 @click.option("--environment", required=True, metavar="NAME", help="What is installed; the script is told.")
 @click.option("--prefix", required=True, metavar="PATH", help="Where it will be used: an absolute path.")
 @click.option("--dest", default="", metavar="PATH", help="Put PREFIX below this directory for now.")
-@click.option("--postinstall", metavar="PATH", help="Run this script of the archive after extracting.")
+@click.option("--postinstall", metavar="PATH", help="Then run this script; its path in the archive.")
 @_receipt
 @_require
 @_large
