@@ -7,7 +7,7 @@ so that a registry in order costs reading alone. What a job repaired is in its r
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
@@ -79,7 +79,10 @@ class Jobs:
             ("scrub", self.scrub, config.schedule_scrub),
             ("prune_exports", self.prune_exports, config.schedule_prune_exports),
         )
-        return [Job(name, run, when, config.schedule_jitter) for name, run, when in planned]
+        jitter = config.schedule_jitter
+        jobs = {name: Job(name, run, when, jitter) for name, run, when in planned}
+        jobs["purge"] = replace(jobs["purge"], staging=self._staging.id)  # others do not purge this directory
+        return [*jobs.values()]
 
     @contextmanager
     def _changing(self, place: Address) -> Iterator[Place]:

@@ -48,12 +48,21 @@ def some(found: Sequence[Any]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work to be done by a schedule (the texts of when.py), each run put off by up to `jitter` seconds."""
+    """Work to be done by a schedule (the texts of when.py), each run put off by up to `jitter` seconds.
+
+    `staging` is the id of the staging directory where it is work on one: then it is done once for each.
+    """
 
     name: str
     run: Callable[[], JobReport]
     when: str
     jitter: float = 0
+    staging: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """Return under which name daemons learn of each other's runs."""
+        return f"{self.name}-{self.staging}" if self.staging else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,23 +299,23 @@ class Schedule:
 
     def _missed(self, job: Job, when: When) -> bool:
         """Tell whether a run was missed; a job that was never seen is stamped, to be missed from now on."""
-        last = self._stamps.read(job.name)
+        last = self._stamps.read(job.stamp)
         with self._lock:
             self._tallies.setdefault(job.name, _Tally()).last = last
         if last is not None:
             return is_due(when, parse_time(last.start), self._now(), job.jitter)
         if self._stamps.exists:  # else nobody has used the registry, and there is nothing to miss
-            with contextlib.suppress(OSError), self._stamps.held(job.name) as mine:
+            with contextlib.suppress(OSError), self._stamps.held(job.stamp) as mine:
                 if mine:
-                    self._stamps.write(job.name, Stamp(format_time(self._now())))
+                    self._stamps.write(job.stamp, Stamp(format_time(self._now())))
         return False
 
     def _attempt(self, job: Job, tally: _Tally) -> None:
         """Run a job unless another daemon has, or does; whatever happens is logged and kept."""
         self._stir()
         try:
-            with self._stamps.held(job.name) as mine:
-                tally.last = last = self._stamps.read(job.name)  # what is shown until this run has ended
+            with self._stamps.held(job.stamp) as mine:
+                tally.last = last = self._stamps.read(job.stamp)  # what is shown until this run has ended
                 if mine and (last is None or self._due(job, last)):
                     self._perform(job, tally, last or Stamp(""))
         except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
@@ -325,7 +334,7 @@ class Schedule:
 
     def _perform(self, job: Job, tally: _Tally, before: Stamp) -> None:
         stamp = replace(before, start=format_time(self._now()), finish="", outcome=_RUNNING, reason="")
-        self._stamps.write(job.name, stamp)
+        self._stamps.write(job.stamp, stamp)
         tally.runs += 1
         began = time.monotonic()
         try:
@@ -340,7 +349,7 @@ class Schedule:
             stamp = replace(stamp, numbers=dict(report.numbers), success=format_time(self._now()))
             self._log.info("scheduled job done", job=job.name, seconds=_since(began), facts=stamp.facts)
         tally.last = replace(stamp, finish=format_time(self._now()), seconds=_since(began))
-        self._stamps.write(job.name, tally.last)
+        self._stamps.write(job.stamp, tally.last)
 
 
 def _offset() -> float:

@@ -229,6 +229,7 @@ def test_planned_follows_the_configuration(room: Room) -> None:
     room.settings["schedule_purge"] = "off"
     assert {job.name: job.when for job in room.jobs.planned()}["purge"] == "off"
     assert len(room.jobs.planned()) == 6
+    assert [job.name for job in room.jobs.planned() if job.staging] == ["purge"]
 
 
 def test_exports_are_pruned_by_the_configured_rules(room: Room, tmp_path: Path) -> None:

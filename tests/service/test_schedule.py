@@ -122,6 +122,14 @@ def test_several_daemons_run_a_job_once(make: Callable[..., Schedule], clock: Cl
     assert work.runs == 2
 
 
+def test_work_on_a_staging_directory_is_done_once_for_each(make: Callable[..., Schedule]) -> None:
+    """Two daemons each purge their own; a second daemon of one directory passes it over."""
+    work = Work()
+    for staging in ("aa", "bb", "aa"):
+        fire(make(Job("purge", work, "3600", staging=staging)))
+    assert work.runs == 2
+
+
 def test_how_a_job_ended_is_shown_until_it_has_ended_again(
     make: Callable[..., Schedule], clock: Clock
 ) -> None:
