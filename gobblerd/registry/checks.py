@@ -246,13 +246,16 @@ class _VersionCheck:
         return sorted(path for path in tree.files if path in manifest and _is_file(manifest[path]))
 
     def _check_bytes(self, hashing: Hashing, manifest: Mapping[str, Entry]) -> None:
-        for some in hashing.results(self._tick):
+        def is_noted(path: str) -> bool:
+            entry = manifest.get(path)
+            return entry is not None and _is_file(entry)
+
+        for some in hashing.results(self._tick, is_noted):
             if isinstance(some, Columns) and self._all_agree(some, manifest):
                 continue
             for path, digest in some.each() if isinstance(some, Columns) else [some]:
-                entry = manifest.get(path)
-                if entry is not None and _is_file(entry):
-                    self._compare(path, digest, entry, self._fast.get(path))
+                if is_noted(path):
+                    self._compare(path, digest, manifest[path], self._fast.get(path))
 
     def _all_agree(self, read: Columns, manifest: Mapping[str, Entry]) -> bool:
         """Tell whether none of these files has any of the `differences`."""

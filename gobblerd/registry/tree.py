@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -246,8 +246,11 @@ class Hashing:
         """End whatever is under way."""
         self._stack.close()
 
-    def results(self, tick: Tick) -> Iterator[Columns | Hashed]:
-        """Yield small files many at a time, for whoever can do without an object for each; in no order."""
+    def results(self, tick: Tick, wanted: Callable[[str], bool] = bool) -> Iterator[Columns | Hashed]:
+        """Yield small files many at a time, for whoever can do without an object for each; in no order.
+
+        Large ones are only read if they are `wanted`, which may be known later than that there are any.
+        """
         if self._error is not None:
             sentence = _sentence(self._error)
             yield from ((path, sentence) for path in self._paths)
@@ -256,7 +259,7 @@ class Hashing:
         else:
             yield from work_here(self._tasks(), BATCH_BYTES, tick)
         if self._large.paths:
-            yield from work_off(self._large, _HashingLarge(self._root), tick)
+            yield from work_off(self._large.those(wanted), _HashingLarge(self._root), tick)
 
     def _tasks(self) -> Iterator[Task[Columns | Hashed]]:
         """Cut the files into batches: large ones at first, since those who are in C need no interpreter."""
@@ -317,6 +320,12 @@ class _Large:
     def __iter__(self) -> Iterator[SourceFile]:
         """Go through the files."""
         return map(SourceFile, self.paths, self.sizes)
+
+    def those(self, wanted: Callable[[str], bool]) -> "_Large":
+        """Return the wanted ones."""
+        chosen = list(map(wanted, self.paths))
+        sizes = array("q", itertools.compress(self.sizes, chosen))
+        return _Large(list(itertools.compress(self.paths, chosen)), sizes)
 
 
 @dataclass(frozen=True)

@@ -308,6 +308,16 @@ def test_progress_counts_bytes_and_cancels(bench: Bench) -> None:
         check_version(bench.metadata, VERSION, bench.whitelist, stop)
 
 
+def test_a_large_file_that_is_not_noted_is_not_read(bench: Bench) -> None:
+    """It is told of, and costs nothing."""
+    with open(bench.full("extra"), "wb") as file:
+        file.truncate(50_000_000)
+    told: list[int] = []
+    problems = check_version(bench.metadata, VERSION, bench.whitelist, lambda done, _: told.append(done))
+    assert [problem.kind for problem in problems] == [Flaw.EXTRA]
+    assert max(told) == len(b"plain bytes" + b"deep" + b"whitelisted")
+
+
 def test_file_that_cannot_be_read(bench: Bench) -> None:
     """Hashing gives the reason in place of a digest, and goes on with the next file."""
     paths = ["no/such", "white", "plain"]
