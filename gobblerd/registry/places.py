@@ -14,7 +14,7 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.locks import Held
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.writable import check_writable
+from gobblerd.registry.writable import check_changeable
 from gobblerd.storage.files import DIRECTORY_MODE
 
 Allow = Callable[[Rights], None]
@@ -83,8 +83,13 @@ class Place:
         A directory that moves elsewhere must be writable itself. One that is not, such as another account's,
         would be in the way of everything once its removal was committed.
         """
-        check_writable(self.metadata.path(str(what)))
+        path = self.metadata.path(str(what))
+        if not os.path.islink(path):  # which moves without its target
+            check_changeable(path, self._device())
         self.transaction.remove(str(what))
+
+    def _device(self) -> int:
+        return os.stat(self.metadata.root).st_dev
 
     def log(self, event: Event) -> None:
         """Plan an event."""
@@ -107,8 +112,9 @@ class Place:
         for project in self.transaction.plan.values.usage_changes:
             self.metadata.usage(project)  # a needed document that cannot be read: refuse before, not after
         self.keeper.check_renames(self.address)
+        device = self._device()
         for directory in {os.path.dirname(step.path) for step in self.transaction.plan.steps}:
-            check_writable(self.metadata.path(directory))  # a step that fails for good closes its places
+            check_changeable(self.metadata.path(directory), device)  # what fails for good closes its place
         return self.transaction.commit(
             outcome, self.held, lambda project: self.keeper.take_usage_lock(self.held, project)
         )

@@ -77,6 +77,31 @@ def test_a_name_that_something_else_bears(bench: Bench, project: str, place: str
         assert bench.snapshot() == before
 
 
+def test_an_asset_on_another_filesystem(bench: Bench, project: str) -> None:
+    """A link to one that somebody moved there: what was committed could never be renamed into it."""
+    elsewhere = Path("/dev/shm") / f"gobblerd-{os.getpid()}"
+    bench.upload("p/a/1", {"f": b"1"})
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(bench.root).st_dev:
+        pytest.skip("NOT TESTED: there is no other filesystem at /dev/shm")
+    shutil.move(bench.root / "p/a", elsewhere)
+    try:
+        (bench.root / "p/a").symlink_to(elsewhere)
+        source = bench.source("s", {"f": b"22"})
+        for action, fields in (
+            ("upload", {"version": "2", "source": source}),
+            ("set_permissions", {"permissions": {}}),
+            ("delete_version", {"version": "1"}),
+        ):
+            with pytest.raises(Fault, match="on another filesystem"):
+                bench.run(action, project="p", asset="a", **fields)
+        assert os.listdir(bench.root / "..transactions/committed") == []
+        bench.run("delete_asset", project="p", asset="a")
+        assert not (bench.root / "p/a").is_symlink()
+        assert (elsewhere / "1/f").exists()
+    finally:
+        shutil.rmtree(elsewhere)
+
+
 # ---- what appears
 
 
