@@ -43,12 +43,17 @@ def permitted(mode: int) -> int:
 
 def _umask() -> int:
     """Return the umask, which umask(2) tells only whoever sets another one, for all threads."""
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/status", encoding="utf-8", errors="replace") as status,
+    ):
         for line in status:
             name, _, value = line.partition(":")
             if name == "Umask":
                 return int(value, 8)
-    return 0
+    found = os.umask(0o077)  # no /proc: for a moment, what other threads make is private
+    os.umask(found)
+    return found
 
 
 class Temporary:
