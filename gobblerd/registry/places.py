@@ -11,10 +11,11 @@ from gobblerd.domain.names import Address
 from gobblerd.domain.permissions import Rights
 from gobblerd.domain.version import Latest, Summary
 from gobblerd.registry import documents, layout
+from gobblerd.registry.feasible import check_feasible
 from gobblerd.registry.locks import Held
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.transaction import Transaction
-from gobblerd.registry.writable import check_changeable
+from gobblerd.registry.writable import check_writable
 from gobblerd.storage.files import DIRECTORY_MODE
 
 Allow = Callable[[Rights], None]
@@ -85,11 +86,8 @@ class Place:
         """
         path = self.metadata.path(str(what))
         if not os.path.islink(path):  # which moves without its target
-            check_changeable(path, self._device())
+            check_writable(path)
         self.transaction.remove(str(what))
-
-    def _device(self) -> int:
-        return os.stat(self.metadata.root).st_dev
 
     def log(self, event: Event) -> None:
         """Plan an event."""
@@ -111,10 +109,8 @@ class Place:
         """Make everything planned happen, together with its events and its response."""
         for project in self.transaction.plan.values.usage_changes:
             self.metadata.usage(project)  # a needed document that cannot be read: refuse before, not after
+        check_feasible(self.metadata.root, self.transaction.plan)
         self.keeper.check_renames(self.address)
-        device = self._device()
-        for directory in {os.path.dirname(step.path) for step in self.transaction.plan.steps}:
-            check_changeable(self.metadata.path(directory), device)  # what fails for good closes its place
         return self.transaction.commit(
             outcome, self.held, lambda project: self.keeper.take_usage_lock(self.held, project)
         )

@@ -45,25 +45,13 @@ def check_writable(path: str) -> None:
         ) from error
 
 
-def check_changeable(path: str, device: int) -> None:
-    """Raise Fault unless things can be renamed to and from a directory: it is ours, and on the `device`.
-
-    Known limit: another mount of the same filesystem is not told apart.
-    """
-    check_writable(path)
-    if os.stat(path).st_dev != device:
-        raise Fault(
-            "{path} lies on another filesystem than the registry, and nothing can be renamed between them; "
-            "move it into the registry's own",
-            path=path,
-        )
-
-
 def _mend(path: str, error: OSError) -> str:
     if error.errno == errno.EROFS:
         return "mount its filesystem to be written (under systemd, name it in ReadWritePaths)"
     if error.errno == errno.ENOTDIR:
         return "move it away: gobblerd makes a directory there"
+    if os.path.islink(path) and not os.path.exists(path):
+        return "it is a symbolic link that goes nowhere: remove it"
     info = os.stat(path)
     if info.st_uid != os.geteuid():
         return (

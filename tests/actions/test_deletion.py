@@ -1,16 +1,13 @@
 """`delete_project`, `delete_asset`, `delete_version`: what goes, what follows, and what is logged."""
 
-import contextlib
 import json
 import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.bench import Bench
 from support.checker import assert_clean
+from support.obstacles import immutable
 
 from gobblerd.domain.errors import Fault, Wrong
 
@@ -165,18 +162,6 @@ def test_a_summary_that_cannot_be_read(filled: Bench) -> None:
     filled.run("delete_version", project="p", asset="a", version="1")
     assert not (filled.root / "p/a/..latest").exists()
     assert read(filled, "p/..usage") == {"total": 7}
-
-
-@contextlib.contextmanager
-def immutable(place: Path) -> Iterator[None]:
-    """Let nobody, root included, move a directory or change what is in it."""
-    tried = subprocess.run(["chattr", "+i", place], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"NOT TESTED: nothing can be made immutable here: {tried.stderr}")
-    try:
-        yield
-    finally:
-        subprocess.run(["chattr", "-i", place], check=True)
 
 
 @pytest.mark.parametrize("action", PLACES)
