@@ -58,8 +58,8 @@ def _check_directory(root: str, directory: str, here: Standing | None) -> None:
     if found.mount != here.mount:
         raise _unmovable(
             path,
-            "it is on another filesystem than the registry, or on another mount of it, and nothing can be renamed "
-            "between them",
+            "it is on another filesystem than the registry, or on another mount of the same, and nothing can "
+            "be renamed between them",
             "unmount what is mounted there, or move it into the registry's own",
         )
 

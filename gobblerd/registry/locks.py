@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gobblerd.domain.errors import Busy, Plain, Stopped, escaped_line
+from gobblerd.domain.errors import Busy, Fault, Plain, Stopped, escaped_line
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
+from gobblerd.storage.files import STANDING
 from gobblerd.storage.single import flocked
 from gobblerd.storage.turn import stepped_aside
 
@@ -184,7 +185,7 @@ class LockTable:
         """Take all locks of the ladder, in order; `holder` says in one phrase who we are.
 
         Raises Busy when the deadline (seconds) passes, FileNotFoundError where a directory of the ladder
-        is not there. A timeout of 0 tries once.
+        is not there, Fault where a lock file cannot be opened. A timeout of 0 tries once.
         """
         began = time.monotonic()
         deadline = began + (self._timeout() if timeout is None else timeout)
@@ -255,7 +256,12 @@ class LockTable:
 
     def _flocked(self, rung: Rung, root: str) -> int | None:
         operation = _EXCLUSIVE if rung.mode is Mode.EXCLUSIVE else _SHARED
-        found = flocked(f"{root}/{rung.path}", _OPEN_LOCK, LOCK_FILE_MODE, operation)
+        try:
+            found = flocked(f"{root}/{rung.path}", _OPEN_LOCK, LOCK_FILE_MODE, operation)
+        except OSError as error:
+            if error.errno in STANDING:
+                raise _unlockable(rung, error) from error
+            raise
         if found is None:
             return None
         fd, mode = found
@@ -313,6 +319,16 @@ class LockTable:
             for pid in _flock_holders(inode):
                 return f"process {pid} on this machine"
         return "another daemon"
+
+
+def _unlockable(rung: Rung, error: OSError) -> Fault:
+    return Fault(
+        "{path} cannot be locked: {why}; it is to be a regular file, and it and its directory are to belong "
+        "to the registry's account, user {us}: chown them, or move away what is no such file",
+        path=rung.path,
+        why=Plain(error.strerror or error),
+        us=os.geteuid(),
+    )
 
 
 def _flock_holders(inode: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ from gobblerd.domain.permissions import NOBODY, Permissions
 from gobblerd.domain.usage import Quota, Usage
 from gobblerd.domain.version import Latest, Summary, latest_of
 from gobblerd.registry import documents, layout
-from gobblerd.storage.files import exists, read_file
+from gobblerd.storage.files import STANDING, exists, read_file
 from gobblerd.storage.single import has_directory
 
 T = TypeVar("T")
@@ -45,7 +45,9 @@ class Metadata:
             return None if data is None else parse(data)
         except documents.Unreadable as error:
             raise Fault("{path} cannot be read: {error}", path=path, error=str(error)) from None
-        except (IsADirectoryError, PermissionError) as error:
+        except OSError as error:
+            if error.errno not in STANDING:  # as one that does not parse
+                raise
             raise Fault("{path} cannot be read: {error}", path=path, error=error.strerror) from None
 
     def _needed(self, path: str, parse: Callable[[bytes], T]) -> T:

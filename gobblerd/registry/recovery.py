@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from gobblerd.domain.errors import Busy, Fault, Plain, told
+from gobblerd.domain.errors import Busy, Fault, GobblerdError, Plain, told
 from gobblerd.domain.messages import Response, error_body
 from gobblerd.registry import layout
 from gobblerd.registry.apply import TakenError, apply_again, sync_touched, temporary_of
@@ -125,6 +125,13 @@ class Recovery:
         path = layout.join(self._root, folder, name)
         try:
             return read_record(path)
+        except OSError as error:
+            raise Fault(
+                "the transaction record {path} cannot be read: {error}; mend that, or move away what "
+                "gobblerd has not written",
+                path=path,
+                error=Plain(error.strerror or error),
+            ) from error
         except (ValueError, msgspec.MsgspecError) as error:
             if _is_torn(path):
                 self._put_aside(path, name)
@@ -233,8 +240,8 @@ class Recovery:
         """Apply a record if its locks are free; False if it is unfinished still."""
         try:
             return self.apply_dead(record, timeout=0.0)
-        except Busy as error:
-            log.warning("a committed change cannot be finished yet", id=record.id, reason=error.reason)
+        except (GobblerdError, OSError) as error:  # Busy, or a place that cannot be locked
+            log.warning("a committed change cannot be finished yet", id=record.id, reason=told(error))
             return False
 
     def _finish(
@@ -248,11 +255,14 @@ class Recovery:
         if record.response is not None:
             deliver(Response.from_document(record.response))
         os.unlink(layout.join(self._root, layout.APPLIED, record.id))
-        remove_tree(layout.join(self._root, layout.TRANSACTIONS, record.id))
+        self.removed(layout.join(self._root, layout.TRANSACTIONS, record.id))
 
     def discard_uncommitted(self) -> int:
-        """Remove what this staging directory's daemon left uncommitted when it died; return how many."""
-        return sum(self._discard(name) for name in self._uncommitted() if self._is_own(name))
+        """Remove what this staging directory's daemon left uncommitted when it died; return how many.
+
+        So is what was deleted, and its removal broken off. What cannot be removed stays, and is logged.
+        """
+        return sum(self._tidied(name) for name in self._uncommitted() if self._is_own(name))
 
     def purge_abandoned(self, now: int, seconds: float = ABANDONED_SECONDS) -> int:
         """Remove any daemon's uncommitted work that was untouched for `seconds`; `now` in nanoseconds."""
@@ -260,7 +270,7 @@ class Recovery:
         for name in self._uncommitted():
             touched = last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
             if touched is not None and now - touched > seconds * 1e9:
-                found += self._discard(name)
+                found += self._tidied(name)
         return found
 
     def purge_aside(self, now: int, seconds: float) -> int:
@@ -270,9 +280,25 @@ class Recovery:
             path = layout.join(self._root, layout.ASIDE, name)
             touched = last_touched(path)
             if touched is not None and now - touched > seconds * 1e9:
-                remove_tree(path)
-                found += 1
+                found += self.removed(path)
         return found
+
+    def _tidied(self, name: str) -> bool:
+        """Discard what is uncommitted; False where that fails, or must not be."""
+        return self._is_dead(name) and self.removed(layout.join(self._root, layout.TRANSACTIONS, name))
+
+    def removed(self, path: str) -> bool:
+        """Remove a tree that is nobody's any more; False where that fails, which is logged.
+
+        Whoever may write to a directory can move all that is below it, but remove only what is theirs: a
+        deleted project may hold another account's files. They must stop neither us nor what comes after them.
+        """
+        try:
+            remove_tree(path)
+        except OSError as error:
+            log.warning("what is no longer needed cannot be removed", path=path, reason=told(error))
+            return False
+        return True
 
     def _is_own(self, name: str) -> bool:
         return name.rpartition("-")[0] == (self._staging or "jobs")
@@ -282,13 +308,12 @@ class Recovery:
         names = self._names(layout.TRANSACTIONS)
         return [name for name in names if name not in layout.TRANSACTION_FOLDERS and name not in records]
 
-    def _discard(self, name: str) -> int:
+    def _is_dead(self, name: str) -> bool:
         # A writer moves its record between the two folders: look again now that its directory is known.
         for folder in (layout.COMMITTED, layout.APPLIED, layout.COMMITTED):
             if os.path.lexists(layout.join(self._root, folder, name)):
-                return 0
-        remove_tree(layout.join(self._root, layout.TRANSACTIONS, name))
-        return 1
+                return False
+        return True
 
     # -- for people ------------------------------------------------------------------------------------
 
@@ -298,8 +323,8 @@ class Recovery:
         if not dry_run:
             try:
                 done = "finished" if self.apply_dead(record, 0.0) else "left alone: its daemon is running"
-            except Busy as error:
-                done = f"failed: {error.reason}"
+            except (GobblerdError, OSError) as error:
+                done = f"failed: {told(error)}"
         return RecoveryFinding(record.id, "committed", record.places(), "finish the committed change", done)
 
     def report_applied(self, gone: str | None, *, dry_run: bool) -> Iterator[RecoveryFinding]:
@@ -340,10 +365,19 @@ class Recovery:
             elif dry_run:
                 done = "would be discarded"
             else:
-                done = "discarded" if self._discard(name) else "left alone"
+                done = self._discarded(name)
             action = "discard" if is_gone else "discard when its daemon starts"
             waits_for = staging if done == "left to its daemon" else ""
             yield RecoveryFinding(name, "uncommitted", (), action, done, waits_for)
+
+    def _discarded(self, name: str) -> str:
+        if not self._is_dead(name):
+            return "left alone"
+        try:
+            remove_tree(layout.join(self._root, layout.TRANSACTIONS, name))
+        except OSError as error:
+            return f"failed: {told(error)}; remove {layout.TRANSACTIONS}/{name} as root"
+        return "discarded"
 
 
 def _is_past(touched: int, seconds: float) -> bool:

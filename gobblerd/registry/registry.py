@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from gobblerd.domain.errors import Absent, Busy, Plain, Wrong
+from gobblerd.domain.errors import Absent, Busy, Plain, Wrong, told
 from gobblerd.domain.names import ROOT, Address, check_name
 from gobblerd.domain.permissions import NOBODY, Rights
 from gobblerd.registry import layout
@@ -174,7 +174,10 @@ class Registry:
 
     def clean_up(self) -> int:
         """Remove what this staging directory's daemon left uncommitted when it died; return how many."""
-        self._probe.clear()
+        try:
+            self._probe.clear()
+        except OSError as error:  # no more than a file that is in nobody's way
+            log.warning("a probe file cannot be removed", reason=told(error))
         return self.recovery.discard_uncommitted()
 
     # -- transactions ----------------------------------------------------------------------------------
@@ -262,9 +265,9 @@ class Registry:
         os.unlink(layout.join(self.root, layout.APPLIED, transaction.id))
         if any(step.kind == "remove" for step in record.steps):
             with contextlib.suppress(RuntimeError):  # closed meanwhile: left to the next start
-                self._remover.submit(remove_tree, transaction.directory)
+                self._remover.submit(self.recovery.removed, transaction.directory)
         elif transaction.has_directory:
-            remove_tree(transaction.directory)
+            self.recovery.removed(transaction.directory)
 
     # -- the state of the root -------------------------------------------------------------------------
 

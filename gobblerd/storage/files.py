@@ -20,6 +20,8 @@ DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# Errors of opening what is there that last until somebody mends it, unlike those of a device or a server.
+STANDING = frozenset({errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HERE = -100  # AT_FDCWD: the descriptor of paths
 _TOGETHER = 64  # files that are open at a time to be settled

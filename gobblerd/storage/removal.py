@@ -32,7 +32,7 @@ def last_touched(path: str) -> int | None:
         return None
     for directory, _, names in os.walk(path):
         for name in (".", *names):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone, or in a directory that may be listed and no more
                 newest = max(newest, os.lstat(f"{directory}/{name}").st_ctime_ns)
     return newest
 

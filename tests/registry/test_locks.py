@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gobblerd.domain.errors import Busy, Stopped
+from gobblerd.domain.errors import Busy, Fault, Stopped
 from gobblerd.domain.names import ROOT, Address
 from gobblerd.registry.locks import (
     Ladder,
@@ -351,7 +351,7 @@ def test_lock_files_are_the_daemon_s_alone(table: LockTable, root: Path, umask: 
 def test_a_lock_file_is_never_a_link(table: LockTable, root: Path) -> None:
     """Nothing is created or locked where it would point."""
     (root / "p/..LOCK").symlink_to("elsewhere")
-    with pytest.raises(OSError, match=r"."):
+    with pytest.raises(Fault, match="cannot be locked"):
         table.climb(changing_ladder(P), "me")
     assert not (root / "p/elsewhere").exists()
     table.climb(changing_ladder(ROOT), "me", 0).release()
@@ -391,3 +391,15 @@ def test_many_threads_and_processes(root: Path) -> None:
     for thread in threads:
         thread.join()
     assert counter.read_text() == "200"
+
+
+@pytest.mark.parametrize("kind", ["directory", "link that goes nowhere", "link in a circle"])
+def test_what_is_no_lock_file_is_named(root: Path, table: LockTable, kind: str) -> None:
+    """Whoever needs it is told what is wrong and what to do, and nothing stays locked."""
+    lock = root / "p/..LOCK"
+    lock.mkdir() if kind == "directory" else lock.symlink_to("..LOCK" if "circle" in kind else "nowhere")
+    with pytest.raises(Fault, match=r'"p/\.\.LOCK" cannot be locked: .*move away what is no such file'):
+        table.climb(changing_ladder(A), "we")
+    table.climb(changing_ladder(Address("q")), "we").release()
+    lock.rmdir() if kind == "directory" else lock.unlink()
+    table.climb(changing_ladder(A), "we").release()

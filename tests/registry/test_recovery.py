@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.bench import ADMIN, STAGING_ID, Bench
 from support.checker import assert_clean
+from support.obstacles import immutable
 
 from gobblerd.actions.action import Context
 from gobblerd.domain.errors import Busy, Fault
@@ -248,6 +249,71 @@ def test_an_answer_that_cannot_be_given_does_not_hold_up_others(
 
 
 # ---- what was not committed
+
+
+def test_what_cannot_be_removed_stops_nothing(bench: Bench) -> None:
+    """As another account's files in a project that was deleted: a start does without, and so does the purge."""
+    kept = bench.root / "p/a/1/f"
+    with immutable(kept):
+        bench.run("delete_project", project="p")
+        bench.registry.close(None)
+        (left,) = (name for name in names(bench, "") if name.startswith(STAGING_ID))
+        for number in range(3):
+            (bench.root / f"..transactions/{STAGING_ID}-{number:016x}").mkdir()
+        assert start_again(bench) == []
+        assert [name for name in names(bench, "") if name.startswith(STAGING_ID)] == [left]
+        bench.run("create_project", project="p")
+        assert bench.registry.recovery.purge_abandoned(bench.registry.clock.now() + 8 * DAY) == 0
+        aside = bench.root / "..transactions/aside"
+        (bench.root / "..transactions" / left).rename(aside / left)
+        (aside / "z").mkdir()
+        assert bench.registry.recovery.purge_aside(bench.registry.clock.now() + 8 * DAY, 1.0) == 1
+        assert names(bench, "aside") == [left]
+    assert bench.registry.recovery.purge_aside(bench.registry.clock.now() + 8 * DAY, 1.0) == 1
+
+
+def test_recover_says_what_it_cannot_remove(bench: Bench) -> None:
+    """And what to do about it."""
+    lost = bench.root / f"..transactions/{OTHER}-{1:016x}"
+    lost.mkdir()
+    (lost / "f").touch()
+    with immutable(lost / "f"):
+        later = bench.registry.clock.now() + 9 * DAY
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recovery.time, "time_ns", lambda: later)
+            (finding,) = recover_all(str(bench.root), dry_run=False)
+    assert finding.done.startswith("failed: ")
+    assert finding.done.endswith(f"remove ..transactions/{lost.name} as root")
+
+
+def test_a_record_that_cannot_be_read(bench: Bench) -> None:
+    """It is named, with what to do: its places are not known, so nothing may be changed."""
+    (bench.root / "..transactions/committed/x").mkdir()
+    with pytest.raises(Fault, match='committed/x" cannot be read: Is a directory; mend that'):
+        bench.run("set_quota", project="p", baseline=1)
+
+
+def test_a_place_that_cannot_be_locked_does_not_hold_up_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its change waits, and whoever comes is told; others are finished, and the daemon starts."""
+    bench.run("create_project", project="q")
+    die_committed(bench, monkeypatch, "p/..quota", "set_quota", project="p", baseline=1)
+    bench.registry = bench.open_registry()
+    die_committed(bench, monkeypatch, "q/..quota", "set_quota", project="q", baseline=2)
+    lock = bench.root / "p/..LOCK"
+    lock.unlink()
+    lock.mkdir()
+    bench.registry = bench.open_registry()
+    delivered: list[Response] = []
+    assert bench.registry.recovery.mend(delivered.append, nothing) == 1
+    assert [answer.code for answer in delivered] == [200]
+    assert read(bench, "q/..quota")["baseline"] == 2
+    with pytest.raises(Fault, match=r'"p/\.\.LOCK" cannot be locked: Is a directory'):
+        bench.run("set_quota", project="p", baseline=3)
+    lock.rmdir()
+    assert [answer.code for answer in start_again(bench)] == [200]
+    assert read(bench, "p/..quota")["baseline"] == 1
 
 
 def staged(bench: Bench, staging: str) -> str:
