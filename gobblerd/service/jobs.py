@@ -5,15 +5,15 @@ so that a registry in order costs reading alone. What a job repaired is in its r
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
 
 from gobblerd.archive.receipt import is_part_of_archive
-from gobblerd.domain.errors import Absent, GobblerdError
+from gobblerd.domain.errors import Absent, GobblerdError, told
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_time
@@ -103,24 +103,39 @@ class Jobs:
 
     def refresh_latest(self) -> JobReport:
         """Choose the latest version of every asset anew, and mend the ones that differ."""
-        assets = list(self._assets())
+        unlisted: list[str] = []
+        assets = list(self._assets(unlisted))
         self._forget_latest(set(assets))
-        return self._refreshed("latest", assets, self._refresh_latest)
+        return self._refreshed("latest", assets, self._refresh_latest, unlisted)
 
     def _forget_latest(self, seen: set[Address]) -> None:
         self._right_latest = {asset: each for asset, each in self._right_latest.items() if asset in seen}
 
-    def _assets(self) -> Iterator[Address]:
+    def _assets(self, unlisted: list[str]) -> Iterator[Address]:
         for project in self._metadata.projects():
-            with suppress(FileNotFoundError):  # deleted since it was listed
-                yield from self._metadata.children(project)
+            yield from self._children(project, unlisted)
+
+    def _children(self, place: Address, unlisted: list[str]) -> Sequence[Address]:
+        """List what is in a place; one that cannot be listed is logged, noted, and no other's matter."""
+        try:
+            return self._metadata.children(place)
+        except (FileNotFoundError, NotADirectoryError):  # deleted since it was listed
+            return []
+        except OSError as error:
+            log.warning("cannot be listed", place=str(place), reason=told(error))
+            unlisted.append(str(place))
+            return []
 
     def _refreshed(
-        self, what: str, places: Iterable[Address], refresh: Callable[[Address], Difference | None]
+        self,
+        what: str,
+        places: Iterable[Address],
+        refresh: Callable[[Address], Difference | None],
+        unlisted: Sequence[str] = (),
     ) -> JobReport:
         """Refresh each place by itself; what goes wrong at one is logged, counted, and no other's matter."""
         mended: list[Difference] = []
-        failed: list[str] = []
+        failed = list(unlisted)
         seen = 0
         for place in places:
             try:
@@ -210,10 +225,14 @@ class Jobs:
         removed = 0
         with os.scandir(layout.join(self._registry.root, layout.LOGS)) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # another daemon was first
+                try:
                     if now - entry.stat(follow_symlinks=False).st_mtime_ns > seconds * _SECOND:
                         os.unlink(entry.path)
                         removed += 1
+                except FileNotFoundError:  # another daemon was first
+                    continue
+                except OSError as error:  # a directory, say: no event, and not ours
+                    log.warning("not purged", what="events", reason=told(error))
         return removed
 
     def expire_probation(self) -> JobReport:
@@ -223,16 +242,15 @@ class Jobs:
         failed: list[str] = []
         if days:
             oldest = self._registry.clock.now() - int(days * DAY * _SECOND)
-            for version in self._versions():
+            for version in self._versions(failed):
                 if self._has_expired(version, oldest) and (done := self._expire(version, oldest)) is not None:
                     (expired if done else failed).append(str(version))
         numbers = {"expired": len(expired), "failed": len(failed)}
         return JobReport({"expired": some(expired), "failed": some(failed)}, numbers)
 
-    def _versions(self) -> Iterator[Address]:
-        for asset in self._assets():
-            with suppress(FileNotFoundError):  # as above
-                yield from self._metadata.children(asset)
+    def _versions(self, unlisted: list[str]) -> Iterator[Address]:
+        for asset in self._assets(unlisted):
+            yield from self._children(asset, unlisted)
 
     def _has_expired(self, version: Address, oldest: int) -> bool:
         summary = self._metadata.readable_summary(version)

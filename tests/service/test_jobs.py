@@ -1,5 +1,6 @@
 """The scheduled jobs: they mend what is wrong, leave the rest alone, and say what they did."""
 
+import errno
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from support.bench import Bench
 from support.checker import audit
 
 from gobblerd.archive import Version, create_archive
+from gobblerd.domain.names import Address
 from gobblerd.service.config import Config
 from gobblerd.service.jobs import Jobs
 from gobblerd.staging.directory import Staging
@@ -188,6 +190,38 @@ def test_one_hunt_that_fails_does_not_stop_the_others(room: Room) -> None:
     room.bench.registry.clock.now = lambda: now() + int(90.1 * DAY * 1e9)  # type: ignore[method-assign]
     assert room.jobs.purge().facts["aside"] == 1
     assert os.listdir(aside) == []
+
+
+def test_a_place_that_cannot_be_listed_does_not_stop_the_others(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a project that another account made and closed: it is reported as failed."""
+    children = room.bench.registry.metadata.children
+
+    def list_children(place: Address) -> list[Address]:
+        if place == Address("p"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "p")
+        return children(place)
+
+    monkeypatch.setattr(room.bench.registry.metadata, "children", list_children)
+    (room.bench.root / "q/a/..latest").unlink()
+    report = room.jobs.refresh_latest()
+    assert (len(report.facts["mended"]), report.facts["failed"]) == (1, ["p"])
+    room.settings["probation_days"] = 30.0
+    assert room.jobs.expire_probation().facts == {"expired": [], "failed": ["p"]}
+
+
+def test_what_is_no_event_stays(room: Room) -> None:
+    """A directory among the events is nobody's to purge, and keeps none of them from being purged."""
+    logs = room.bench.root / "..logs"
+    (logs / "0").mkdir()
+    (logs / "z").mkdir()
+    events = len(list(logs.iterdir())) - 2
+    now = room.bench.registry.clock.now
+    room.bench.registry.clock.now = lambda: now() + int(9 * DAY * 1e9)  # type: ignore[method-assign]
+    facts = room.jobs.purge().facts
+    assert (facts["events"], facts["failed"]) == (events, 0)
+    assert sorted(os.listdir(logs)) == ["0", "z"]
 
 
 def test_a_scrub_reports_what_is_wrong(room: Room) -> None:
