@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gobblerd.domain.errors import Fault
 from gobblerd.domain.times import MICROSECOND, parse_time
+
+_LAST = parse_time("9999-12-31T23:59:59.999999Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ def latest_of(summaries: Iterable[tuple[str, Summary]]) -> Latest | None:
 def finish_time(now: int, latest: Summary | None) -> int:
     """Return the `upload_finish` of a new version: now, but always later than the latest version's.
 
-    Source: design/architecture.md, "Time, identity, mounts".
+    Source: design/architecture.md, "Time, identity, mounts". Raises Fault where there is no later time.
     """
-    return now if latest is None else max(now, latest.finish + MICROSECOND)
+    finish = now if latest is None else max(now, latest.finish + MICROSECOND)
+    if latest is not None and finish > _LAST:
+        raise Fault(
+            "nothing can be later than the latest version, of {finish}: correct upload_finish in its summary",
+            finish=latest.upload_finish,
+        )
+    return finish

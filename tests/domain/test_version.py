@@ -2,6 +2,7 @@
 
 import pytest
 
+from gobblerd.domain.errors import Fault
 from gobblerd.domain.times import format_time, parse_time
 from gobblerd.domain.version import Latest, Summary, finish_time, latest_of
 
@@ -55,3 +56,10 @@ def test_a_finish_is_later_than_the_latest_s(before: str, later: int) -> None:
 def test_approval_drops_the_flag_only() -> None:
     """Who and when stay."""
     assert summary("x", on_probation=True).approved() == summary("x")
+
+
+def test_a_latest_version_of_the_last_moment() -> None:
+    """Nothing can follow it: that is said, and what to do."""
+    last = Summary("u", "2020-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
+    with pytest.raises(Fault, match=r"later than the latest version, of .*9999.*: correct upload_finish"):
+        finish_time(0, last)
