@@ -17,7 +17,7 @@ from gobblerd.registry.lane_group import Lane, LaneGroup
 from gobblerd.registry.source import Stamp, changed
 from gobblerd.storage.lanes import FileSums
 
-_ROOM = 1024 * 1024  # bytes of all chunks: half of what a core's cache holds
+_ROOM = 512 * 1024  # bytes of all chunks: they stay in the cache of a core, with what else it needs
 
 R = TypeVar("R")
 
