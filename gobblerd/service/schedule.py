@@ -30,6 +30,7 @@ FACTS_MOST = 100  # items of a list in a job's facts
 _STAMP_MAX_BYTES = 1 << 20
 _LATENESS = 0.1  # of an interval: by how much one run may begin late and the next in time
 _STEP = 2.0  # seconds by which the time of day jumps where somebody set it
+_AHEAD_MOST = 86_400 * NANOSECONDS  # by how much another daemon's clock may be ahead
 _NEW, _RUNNING, _DONE, _FAILED = "new", "running", "done", "failed"
 
 
@@ -125,6 +126,8 @@ def is_due(when: When, last_start: int, now: int, jitter: float = 0) -> bool:
     """
     if when.is_off:
         return False
+    if last_start - now > _AHEAD_MOST:  # the clock was wrong then: until that time the job would rest
+        return True
     forgiven = 0.0 if when.every is None else jitter + when.every * _LATENESS
     due = when.next_after(_moment(last_start - int(forgiven * NANOSECONDS)))
     return due is not None and due <= _moment(now)

@@ -352,6 +352,8 @@ def test_stopping_does_not_wait_for_ever(make: Callable[..., Schedule]) -> None:
         ("3600", HOUR * 9 // 10 - 50 * NANOSECONDS, 60, True),
         ("3600", HOUR // 2, 60, False),
         ("3600", -24 * HOUR, 60, False),  # the clock was set back
+        ("3600", -25 * HOUR, 60, True),  # it was far ahead: no job rests until that day comes
+        ("30 2 * * *", -9000 * HOUR, 0, True),
         ("0 * * * *", HOUR, 0, True),
         ("0 * * * *", HOUR - 1000, 60, False),
         ("off", 1000 * HOUR, 0, False),
