@@ -4,12 +4,15 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gobblerd.domain.errors import escaped_line
 from gobblerd.service.status import Reading, read_status
+
+if TYPE_CHECKING:
+    from gobblerd.cli.status_usage import RegistryUsage
 
 _EXIT_NOT_RUNNING = 3
 _RECENT = 10
@@ -22,14 +25,20 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 @click.option("--config", "config_file", metavar="FILE", help="Take the staging directory from here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(staging: str | None, config_file: str | None, *, as_json: bool) -> None:
-    """Show the queue, recent requests and schedules of the daemon of STAGING; exit code 3 if none runs."""
+    """Show queue, recent requests, schedules and usage of the daemon of STAGING; exit code 3 if none runs."""
     path = os.path.abspath(staging) if staging else _configured(config_file)
     try:
         reading = read_status(path)
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror}") from None
     if as_json:
-        shown = {"alive": reading.alive, "age": reading.age, "status": reading.document}
+        usage, _ = _usage(reading.document or {})
+        shown = {
+            "alive": reading.alive,
+            "age": reading.age,
+            "status": reading.document,
+            "usage": usage and usage.document(),
+        }
         click.echo(json.dumps(shown, indent=2))
     else:
         click.echo("\n".join(escaped_line(line) for line in lines(path, reading)))
@@ -69,6 +78,21 @@ def lines(staging: str, reading: Reading) -> Iterator[str]:
         yield _line("PROBLEM", problem)
     yield from _spool(_mapping(document.get("spool")))
     yield from _schedules(document.get("schedules") or [])
+    usage, problem = _usage(document)
+    yield _line("usage", usage or problem)
+    yield from (f"  {project}" for project in (usage.most if usage else ()))
+
+
+def _usage(document: Mapping[str, Any]) -> "tuple[RegistryUsage | None, str]":
+    """Return what the registry's projects use; or None, and why that cannot be told."""
+    from gobblerd.cli.status_usage import read_registry_usage  # noqa: PLC0415 - 60 ms that no other line needs
+
+    try:
+        return read_registry_usage(str(document["registry"])), ""
+    except KeyError:
+        return None, "not known: the daemon does not say of which registry"
+    except OSError as error:
+        return None, f"cannot be read from here: {error.strerror}"
 
 
 def _line(label: str, value: object) -> str:

@@ -95,6 +95,33 @@ def test_json(tmp_path: Path, daemon: None) -> None:
     assert found["status"]["spool"]["queued"] == 3
 
 
+def test_what_the_projects_use(tmp_path: Path, responses: int) -> None:
+    """The sum, and the projects that store most, with their quota and without; also for programs."""
+    registry = tmp_path / "registry"
+    used = {"small": 1, "large": 3_000_000, "limited": 500, "broken": "no number"}
+    for project, total in used.items():
+        (registry / project).mkdir(parents=True)
+        (registry / project / "..usage").write_text(json.dumps({"total": total}))
+    (registry / "limited" / "..quota").write_text('{"baseline": 1000, "growth_rate": 0, "year": 2020}')
+    serving = Serving("serving", "2026-11-20T12:00:00Z", str(tmp_path), str(registry), None)
+    watching = Watching("events", "ext4 delivers them", alive=True)
+    write_status(responses, status_document(serving, watching, Spooled(0, 0.0, ()), [], []))
+    shown = run(tmp_path).output
+    *_, whole, first, second, third, last = shown.splitlines()
+    assert whole == "usage           3.0 MB in 4 projects"
+    assert [first, second] == ["  large  3.0 MB", "  limited  500 B of 1.0 kB (50%)"]
+    assert [third, last] == ["  small  1 B", "  broken  ?"]
+    usage = json.loads(run(tmp_path, "--json").output)["usage"]
+    assert (usage["projects"], usage["stored"]) == (4, 3_000_501)
+    assert usage["most"][1] == {"project": "limited", "used": 500, "limit": 1000}
+
+
+def test_a_registry_that_is_not_on_this_machine(tmp_path: Path, daemon: None) -> None:
+    """The rest is shown; the usage is told to be out of reach."""
+    assert "usage           cannot be read from here: No such file or directory" in run(tmp_path).output
+    assert json.loads(run(tmp_path, "--json").output)["usage"] is None
+
+
 def test_the_configuration_names_the_directory(tmp_path: Path, daemon: None) -> None:
     """--config instead of the path."""
     file = tmp_path / "c.toml"
