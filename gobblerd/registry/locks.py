@@ -223,6 +223,15 @@ class LockTable:
                 time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def check(self, rung: Rung) -> None:
+        """Raise Fault, or OSError, where the lock file could not be opened; it is not locked."""
+        try:
+            os.close(os.open(f"{self._root}/{rung.path}", _OPEN_LOCK, LOCK_FILE_MODE))
+        except OSError as error:
+            if error.errno in STANDING:
+                raise _unlockable(rung, error) from error
+            raise
+
     def seize(self, held: Held, place: Address, staged: str) -> None:
         """Lock a place that does not exist yet, by the lock file in its staged directory.
 

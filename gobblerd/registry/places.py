@@ -27,6 +27,9 @@ class Keeper(Protocol):
     def take_usage_lock(self, held: Held, project: str) -> None:
         """Hold a project's `..LOCK_USAGE` too, unless what is held covers it."""
 
+    def check_usage_lock(self, held: Held, project: str) -> None:
+        """Raise Fault, or OSError, where it could not be taken."""
+
     def check_renames(self, place: Address) -> None:
         """Fault unless the transaction's directory and the place are on one filesystem."""
 
@@ -109,6 +112,7 @@ class Place:
         """Make everything planned happen, together with its events and its response."""
         for project in self.transaction.plan.values.usage_changes:
             self.metadata.usage(project)  # a needed document that cannot be read: refuse before, not after
+            self.keeper.check_usage_lock(self.held, project)
         check_feasible(self.metadata.root, self.transaction.plan)
         self.keeper.check_renames(self.address)
         return self.transaction.commit(

@@ -168,6 +168,11 @@ class Registry:
         if not holds_exclusively(held.rungs, project):
             self.locks.extend(held, usage_rung(project))
 
+    def check_usage_lock(self, held: Held, project: str) -> None:
+        """Raise Fault, or OSError, where `take_usage_lock` could not be done, which is after the commit."""
+        if not holds_exclusively(held.rungs, project):
+            self.locks.check(usage_rung(project))
+
     def seize(self, held: Held, place: Address, staged: str) -> None:
         """Lock a place that is about to appear, by its staged directory."""
         self.locks.seize(held, place, staged)

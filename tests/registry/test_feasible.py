@@ -82,6 +82,18 @@ def test_what_is_in_the_way_is_named(
         bench.run(action, **fields)
 
 
+def test_a_usage_that_cannot_be_locked(bench: Bench) -> None:
+    """Its lock is taken after the commit, and looked at before; who holds the project needs none."""
+    lock = bench.root / "p/..LOCK_USAGE"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    for action, fields in (("upload", UPLOAD), ("delete_version", A1)):
+        with pytest.raises(Fault, match=r'"p/\.\.LOCK_USAGE" cannot be locked: Is a directory'):
+            bench.run(action, **fields)
+        assert os.listdir(bench.root / "..transactions/committed") == []
+    bench.run("delete_asset", project="p", asset="a")
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_no_room_for_events(bench: Bench, kind: str) -> None:
     """What has an event is refused where `..logs` cannot take it; what has none is done."""
