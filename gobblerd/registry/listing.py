@@ -86,6 +86,9 @@ def _names_of_child(fd: int, name: str, prefix: str) -> Iterator[bytes]:
         child = os.open(name, READ_DIRECTORY, dir_fd=fd)
     except (FileNotFoundError, NotADirectoryError):  # deleted, or replaced, since it was listed
         return
+    except PermissionError:  # another account's: the rest is listed, and of this that it is there
+        yield msgspec.json.encode(prefix)
+        return
     try:
         yield from names_below(child, prefix)
     finally:

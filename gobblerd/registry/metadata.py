@@ -4,6 +4,7 @@ A missing document is None where the format allows that; a needed one that is mi
 Fault that names it (spec/details.md: "Missing or unreadable metadata that is needed: 500").
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -63,6 +64,10 @@ class Metadata:
             return has_directory("/".join(above) or "/", name)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link in a circle leads to no directory either
+                return False
+            raise
 
     def is_obstructed(self, place: Address) -> bool:
         """Tell whether something that is no directory lies where the place would be."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.corpus import WHITELISTED_BYTES, Corpus, exchanges, unpack, versions
-from support.places import Symlink, write_tree
+from support.places import Symlink, Users, ids_of, open_directory, write_tree
 
 from gobblerd.domain.errors import Absent, Fault, Wrong
 from gobblerd.registry import listed, listing
@@ -168,6 +168,19 @@ def test_symlinks_are_listed_as_files_and_never_entered(root: str, tmp_path: Pat
         browser.list("p/a/v/out", recursive=False)
     with pytest.raises(Absent):
         browser.list("p/a/v/up/v", recursive=False)
+
+
+def test_a_directory_that_is_closed_does_not_hide_the_rest(users: Users) -> None:
+    """As another account's: it is listed as a directory, and all that is beside it."""
+    with open_directory() as root:
+        write_tree(root, {"p/a/v/f": b"f", "p/a/w/g": b"g", "p/b/f": b"f"})
+        os.chmod(f"{root}/p/a/v", 0o700)
+        os.seteuid(ids_of(users.alice)[0])
+        try:
+            names = sorted(browser_of(root).list("p", recursive=True))
+        finally:
+            os.seteuid(0)
+    assert names == ["a/v/", "a/w/g", "b/f"]
 
 
 def test_a_file_is_no_directory(root: str) -> None:

@@ -30,6 +30,7 @@ def test_what_is_there(metadata: Metadata) -> None:
     with open(f"{root}/p/file", "w", encoding="utf-8"):
         pass
     os.symlink("none", f"{root}/p/dangling")
+    os.symlink("circle", f"{root}/p/circle")
     for place in (ROOT, P, A, V):
         assert metadata.has(place)
     for place in (
@@ -38,6 +39,8 @@ def test_what_is_there(metadata: Metadata) -> None:
         Address("p", "file"),
         Address("p", "file", "x"),
         Address("p", "dangling"),
+        Address("p", "circle"),
+        Address("p", "circle", "x"),
     ):
         assert not metadata.has(place)
 
