@@ -33,6 +33,7 @@ from gobblerd.registry.symlinks import (
 from gobblerd.registry.transaction import Transaction
 from gobblerd.registry.tree import NO_STAMP, Columns, Hashing, Tree, hexes, stamp_at, take_tree
 from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
+from gobblerd.storage.files import STANDING
 
 _SIZE = itemgetter(1)  # of a stamp
 _OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
@@ -132,8 +133,17 @@ class Reindex:
         self._put(layout.CHECKSUMS, documents.checksums_bytes(rebuilt.checksums), transaction)
 
     def _put(self, name: str, data: bytes, transaction: Transaction) -> None:
-        if self._metadata.read(self._path(name)) != data:
+        if self._content(name) != data:
             transaction.put(self._path(name), data)
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the bytes of a document; None where it cannot be read, and is to be written anew."""
+        try:
+            return self._metadata.read(self._path(name))
+        except OSError as error:
+            if error.errno in STANDING:
+                return None
+            raise
 
     def _path(self, path: str) -> str:
         return layout.join(str(self._version), path)

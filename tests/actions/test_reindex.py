@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from support import corpus
+from support.bench import Bench
 from support.checker import audit
 from support.registries import Book, To, Whitelisted, make_context, read_json, snapshot
 
@@ -299,3 +300,18 @@ def test_corpus(tmp_path: os.PathLike[str]) -> None:
     assert [
         f for f in audit(found.registry, [found.whitelisted]) if not f.startswith(corpus.NULL_UPLOADERS)
     ] == []
+
+
+@pytest.mark.parametrize("name", ["..manifest", "..checksums"])
+def test_a_document_that_cannot_be_read_is_written_anew(bench: Bench, name: str) -> None:
+    """As a link in a circle in its place: the files say what it should say."""
+    bench.run("create_project", project="p")
+    bench.upload("p/a/1", {"f": b"1"})
+    before = bench.snapshot()
+    place = bench.root / "p/a/1" / name
+    place.unlink()
+    place.symlink_to(name)
+    bench.run("reindex_version", project="p", asset="a", version="1")
+    assert {k: v for k, v in bench.snapshot().items() if k != "events"} == {
+        k: v for k, v in before.items() if k != "events"
+    }

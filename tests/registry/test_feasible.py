@@ -52,6 +52,8 @@ CASES: list[tuple[str, Obstacle, str, dict[str, Any]]] = [
     ("p/..quota", directory, "set_quota", QUOTA),
     ("p/..usage", directory, "refresh_usage", {"project": "p"}),
     ("p/a/..latest", directory, "refresh_latest", {"project": "p", "asset": "a"}),
+    ("p/a/2/..manifest", directory, "reindex_version", A2),
+    ("p/a/2/..checksums", directory, "reindex_version", A2),
     ("p/..usage", immutable, "delete_version", A1),
     ("p/..usage", append_only, "upload", UPLOAD),
     ("p/..usage", mounted, "delete_asset", {"project": "p", "asset": "a"}),
