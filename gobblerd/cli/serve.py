@@ -1,6 +1,7 @@
 """`gobblerd serve`: read the configuration, then be the daemon until it is told to stop."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ UMASK = 0o022  # what the registry's modes (0755, 0644) are made under, whatever
 )
 def command(config_file: str | None, **values: Any) -> None:
     """Serve a staging directory and a registry."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # a reload waits until the daemon can do it
     options = given(values)
     config = load_or_exit(config_file, options)
     _require_directories(config)

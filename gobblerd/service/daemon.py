@@ -203,6 +203,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._on_hangup(loop))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # what `serve` let wait
         if self._web is not None:
             self._front = self._open_front(self._web)
             self._front.start()

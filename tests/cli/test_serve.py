@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,9 +51,10 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").mkdir()
     (tmp_path / "r").mkdir()
-    umask = os.umask(0o077)
+    umask, blocked = os.umask(0o077), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     os.umask(umask)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def run(*args: str) -> Result:

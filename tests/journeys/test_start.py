@@ -334,6 +334,24 @@ def test_sighup_reloads_and_serves_on(start_daemon: StartDaemon) -> None:
     assert daemon.pid == pid
 
 
+def test_sighup_while_it_starts_is_a_reload_too(start_daemon: StartDaemon) -> None:
+    """Whoever restarts and reloads in one breath finds it serving, with the newest configuration."""
+    daemon = start_daemon(serving=False)
+    process = daemon.spawn()
+    lock = f"{daemon.staging}/responses/.daemon"
+    eventually(lambda: blocks(process.pid, signal.SIGHUP) or os.path.exists(lock), "it to have begun")
+    process.send_signal(signal.SIGHUP)
+    eventually(lambda: "the configuration was reloaded" in daemon.logged(), "the reload")
+    assert daemon.alive
+
+
+def blocks(pid: int, number: int) -> bool:
+    """Tell whether a process lets a signal wait."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        (mask,) = (line.split()[1] for line in file if line.startswith("SigBlk"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def test_sigkill_leaves_no_process(start_daemon: StartDaemon) -> None:
     """Whatever workers the daemon has end with it, and the next daemon can start at once."""
     daemon = start_daemon(http=False)
