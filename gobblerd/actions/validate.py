@@ -8,7 +8,8 @@ from gobblerd.domain.errors import Busy, Invalid, Plain
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
-from gobblerd.registry.checks import Problem, check_version
+from gobblerd.registry.checks import check_version
+from gobblerd.registry.flaws import Problem
 from gobblerd.registry.source import Stamp
 from gobblerd.registry.tree import stamp_at
 

@@ -12,7 +12,7 @@ import click
 from gobblerd.domain.errors import GobblerdError, escaped, told
 
 if TYPE_CHECKING:
-    from gobblerd.registry.recovery import RecoveryFinding
+    from gobblerd.registry.recovery_report import RecoveryFinding
 
 _FAILED = "failed"  # how the account of what could not be done begins
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)  # of a staging directory
@@ -46,7 +46,7 @@ def command(registry: str, gone: str | None, *, dry_run: bool) -> None:
         raise click.ClickException(f"the registry {path} is not there")
     if not dry_run:
         _require_no_strange_root(path)
-    from gobblerd.registry.recovery import recover_all  # noqa: PLC0415 - only this subcommand needs the registry's rooms
+    from gobblerd.registry.recovery_report import recover_all  # noqa: PLC0415 - only this subcommand needs the registry's rooms
 
     try:
         findings = recover_all(path, dry_run=dry_run, gone=gone)

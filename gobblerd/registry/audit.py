@@ -36,8 +36,8 @@ from gobblerd.registry.audit_places import (
 )
 from gobblerd.registry.audit_terms import WHOLE, Span, Terms
 from gobblerd.registry.audit_version import CarefulMetadata, VersionLooks
-from gobblerd.registry.checks import Flaw
 from gobblerd.registry.copying import Tick
+from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.record import Record, read_record
 

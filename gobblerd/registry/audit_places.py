@@ -19,8 +19,8 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_findings import Collector, Kind, Look
 from gobblerd.registry.audit_terms import Terms
 from gobblerd.registry.audit_version import Thing, check_status, type_of
-from gobblerd.registry.checks import Flaw
 from gobblerd.registry.counting import UsageCount
+from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.locks import LOCK_FILE_MODE
 from gobblerd.registry.recovery import ABANDONED_SECONDS
 from gobblerd.registry.transaction import TRANSACTIONS_MODE

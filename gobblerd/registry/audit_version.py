@@ -20,9 +20,10 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_files import FilesCheck
 from gobblerd.registry.audit_findings import Collector, Kind, Look
 from gobblerd.registry.audit_terms import WHOLE, Span, Terms
-from gobblerd.registry.checks import Flaw, _VersionCheck  # its parts are replaced one by one below
+from gobblerd.registry.checks import _VersionCheck  # its parts are replaced one by one below
 from gobblerd.registry.copying import Tick
 from gobblerd.registry.fast_sums import FastSums
+from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.source import Stamp
 from gobblerd.registry.symlinks import link_text

@@ -10,8 +10,8 @@ from support.places import Users, give_to
 
 from gobblerd.cli.main import command
 from gobblerd.domain.errors import Fault, told
-from gobblerd.registry import recovery
-from gobblerd.registry.recovery import RecoveryFinding
+from gobblerd.registry import recovery_report
+from gobblerd.registry.recovery_report import RecoveryFinding
 
 ID = "0123456789abcdef"
 FINISHED = RecoveryFinding("aa11", "committed", ("p/a/1", "p"), "finish the committed change", "finished")
@@ -32,7 +32,7 @@ def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
             asked.append(dry_run)
             return list(findings)
 
-        monkeypatch.setattr(recovery, "recover_all", recover_all)
+        monkeypatch.setattr(recovery_report, "recover_all", recover_all)
         return asked
 
     return find
@@ -129,7 +129,7 @@ def test_a_failing_recovery_is_a_sentence(
     def recover_all(root: str, *, dry_run: bool, gone: str | None) -> list[RecoveryFinding]:
         raise error
 
-    monkeypatch.setattr(recovery, "recover_all", recover_all)
+    monkeypatch.setattr(recovery_report, "recover_all", recover_all)
     shown = CliRunner().invoke(command, ["recover", str(tmp_path)])
     assert shown.exit_code == 1
     assert shown.output == f"Error: {told(error)}\n"

@@ -17,7 +17,7 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import layout
 from gobblerd.registry.audit import Audit, Part, Unit, audit_unit, unit_bytes, units
 from gobblerd.registry.audit_findings import Finding, Kind, Severity
-from gobblerd.registry.checks import Flaw
+from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.locks import Mode
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.record import Record, Step, record_bytes

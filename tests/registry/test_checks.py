@@ -11,7 +11,8 @@ from support.registries import Book, To, Whitelisted, read_json, write_json
 from gobblerd.domain.errors import Busy
 from gobblerd.domain.names import Address
 from gobblerd.registry import tree
-from gobblerd.registry.checks import Flaw, Problem, check_version
+from gobblerd.registry.checks import check_version
+from gobblerd.registry.flaws import Flaw, Problem
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.tree import digest_files
 from gobblerd.storage.batches import UNREAD

@@ -23,7 +23,7 @@ from support.packing import packed
 from gobblerd.domain.messages import Response
 from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
-from gobblerd.registry.recovery import recover_all
+from gobblerd.registry.recovery_report import recover_all
 from gobblerd.service.config import Config
 from gobblerd.service.jobs import Jobs
 from gobblerd.staging.settings import PurgeAges
@@ -342,7 +342,7 @@ def purge(bench: Bench) -> dict[str, Any]:
 
 def test_a_kill_at_any_step_of_forgetting(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change stays, and asked again, `gobblerd recover --gone` forgets the rest."""
-    monkeypatch.setattr("gobblerd.registry.recovery._ALIVE_SECONDS", 0.0)
+    monkeypatch.setattr("gobblerd.registry.recovery_report._ALIVE_SECONDS", 0.0)
     for step in range(1, 1000):
         bench = arena.fresh()
         bench.run("delete_version", project="p", asset="a", version="2", finish=False)  # a record, and a tree

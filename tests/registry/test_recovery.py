@@ -17,10 +17,10 @@ from gobblerd.domain.errors import Busy, Fault
 from gobblerd.domain.messages import Response
 from gobblerd.domain.names import Address
 from gobblerd.domain.permissions import Caller
-from gobblerd.registry import recovery
+from gobblerd.registry import recovery, recovery_report
 from gobblerd.registry.locks import changing_ladder
 from gobblerd.registry.record import Record
-from gobblerd.registry.recovery import recover_all
+from gobblerd.registry.recovery_report import recover_all
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin, UnfinishedError
 from gobblerd.storage import files
@@ -280,7 +280,7 @@ def test_recover_says_what_it_cannot_remove(bench: Bench) -> None:
     with immutable(lost / "f"):
         later = bench.registry.clock.now() + 9 * DAY
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recovery.time, "time_ns", lambda: later)
+            patch.setattr(recovery_report.time, "time_ns", lambda: later)
             (finding,) = recover_all(str(bench.root), dry_run=False)
     assert finding.done.startswith("failed: ")
     assert finding.done.endswith(f"remove ..transactions/{lost.name} as root")
@@ -403,7 +403,7 @@ def test_recover_forgets_a_staging_directory_that_is_gone(
     bench.run("set_quota", project="p", baseline=7, finish=False)
     [record] = names(bench, "applied")
     mine, theirs = staged(bench, STAGING_ID), staged(bench, OTHER)
-    monkeypatch.setattr(recovery, "_ALIVE_SECONDS", 0.0)
+    monkeypatch.setattr(recovery_report, "_ALIVE_SECONDS", 0.0)
     before = bench.snapshot()
     listed = recover_all(str(bench.root), dry_run=True, gone=STAGING_ID)
     assert bench.snapshot() == before
@@ -430,7 +430,7 @@ def test_recover_forgets_nothing_of_a_daemon_that_may_be_running(bench: Bench) -
     bench.run("set_quota", project="p", baseline=7, finish=False)
     staged(bench, STAGING_ID)
     found = recover_all(str(bench.root), dry_run=False, gone=STAGING_ID)
-    assert {f.done for f in found} == {recovery._PERHAPS_ALIVE}
+    assert {f.done for f in found} == {recovery_report._PERHAPS_ALIVE}
     assert [r.code for r in start_again(bench)] == [200]
 
 
@@ -438,7 +438,7 @@ def test_recover_without_one_that_is_gone_touches_no_record(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of scheduled jobs neither, which have no staging directory."""
-    monkeypatch.setattr(recovery, "_ALIVE_SECONDS", 0.0)
+    monkeypatch.setattr(recovery_report, "_ALIVE_SECONDS", 0.0)
     bench.run("set_quota", project="p", baseline=7, finish=False)
     [name] = names(bench, "applied")
     path = bench.root / "..transactions" / "applied" / name
