@@ -23,6 +23,7 @@ from gobblerd.registry.places import Place
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin
 from gobblerd.service.config import DAY, Config
+from gobblerd.service.memory import give_back
 from gobblerd.service.schedule import FACTS_MOST, Job, JobReport, some
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.settings import PurgeAges
@@ -185,7 +186,7 @@ class Jobs:
         return found
 
     def purge(self) -> JobReport:
-        """Remove old requests, responses, abandoned uploads, events, what was set aside or left undone.
+        """Remove old requests, responses, abandoned uploads, events, what was set aside, and unused memory.
 
         Each hunt goes by its own age, and one that fails does not stop the others.
         """
@@ -203,6 +204,7 @@ class Jobs:
             log.warning("not purged", what="staging", reason=str(error))
             in_staging = {"failed": 1}
         counts = {**in_staging, **counts, "failed": counts["failed"] + in_staging["failed"]}
+        give_back()
         return JobReport(counts, counts)
 
     def _hunts(self, config: Config) -> Iterable[tuple[str, Callable[[], int]]]:

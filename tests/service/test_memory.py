@@ -24,6 +24,17 @@ threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(16)]
 arenas = sum(1 for line in open("/proc/self/maps") if line.split("-")[0].endswith(("000000",)) and " rw-p " in line)
 print(arenas)
 """
+SCATTERED = """
+from gobblerd.service.memory import give_back
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+blocks = [bytes(60_000) for _ in range(1000)]
+kept = blocks[::10]
+del blocks
+before = resident()
+give_back()
+print(before - resident())
+"""
 
 
 def arenas(how: str) -> int:
@@ -34,7 +45,19 @@ def arenas(how: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif("glibc" not in os.confstr("CS_GNU_LIBC_VERSION"), reason="NOT TESTED: there is no glibc")
+needs_glibc = pytest.mark.skipif(
+    "glibc" not in os.confstr("CS_GNU_LIBC_VERSION"), reason="NOT TESTED: there is no glibc"
+)
+
+
+@needs_glibc
 def test_threads_share_two_arenas() -> None:
     """Sixteen threads make sixteen arenas by default."""
     assert arenas("few") + 8 <= arenas("many")
+
+
+@needs_glibc
+def test_what_is_freed_between_what_stays_is_given_back() -> None:
+    """Of 60 MB of which a tenth stays, scattered."""
+    done = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 20_000_000
