@@ -229,28 +229,35 @@ def check_closed(daemon: TracedDaemon, told: Answer, name: str, trouble: str) ->
     return refused
 
 
-STUCK = {  # what is mounted there, so that no rename comes to it, whichever thread tries
-    "a document": ("p/..permissions", errno.EBUSY),
-    "the end": ("..transactions/applied", errno.EXDEV),
-}
+def test_a_document_that_cannot_be_replaced_is_told_before_the_commit(daemon: TracedDaemon) -> None:
+    """Something is mounted there, so that no rename comes to it: 500, nothing is changed, and nothing closed."""
+    scene = SCENES["set_permissions"]
+    model = rehearse(daemon, scene, lambda request: daemon.ask(scene.action, request))
+    prepare(daemon)
+    request, logged = document(daemon, scene), state_of(daemon.registry).logged
+    path = daemon.path("p/..permissions")
+    with bound(path, path):
+        answer = daemon.ask(scene.action, request)
+        assert (answer.code, answer.reason) == (
+            500,
+            f'"{path}" cannot be replaced or moved: something is mounted there; unmount it',
+        )
+        daemon.done("set_quota", {"project": "p", "baseline": 1_000_000_000})
+    model.check(daemon, request, logged, done=False)
+    check_at_rest(daemon)
 
 
-@pytest.mark.parametrize("where", STUCK)
-def test_a_place_that_cannot_be_finished_is_closed_until_it_can(where: str, daemon: TracedDaemon) -> None:
-    """Committed, then stuck: 500 and no response; 503 for the place, nothing for others; later all is well."""
-    scene, other = SCENES["set_permissions"], {"project": "other", "baseline": 5}
-    daemon.done("create_project", {"project": "other"})
-    daemon.done("set_quota", other)
+def test_a_place_that_cannot_be_finished_is_closed_until_it_can(daemon: TracedDaemon) -> None:
+    """Committed, then stuck: 500 and no response; 503 for the place; later all is well."""
+    scene = SCENES["set_permissions"]
     model = rehearse(daemon, scene, lambda request: daemon.ask(scene.action, request))
     prepare(daemon)
     request = document(daemon, scene)
     logged = state_of(daemon.registry).logged
-    path, number = STUCK[where]
-    with bound(daemon.path(path), daemon.path(path)):
+    path = daemon.path("..transactions/applied")
+    with bound(path, path):
         name = daemon.drop(scene.action, request)
-        refused = check_closed(daemon, daemon.post(name), name, os.strerror(number))
-        if where == "a document":
-            daemon.done("set_quota", other)
+        refused = check_closed(daemon, daemon.post(name), name, os.strerror(errno.EXDEV))
     assert daemon.wait(name).code == 200
     eventually(lambda: daemon.post(name).code == 200, "POST to be told so")
     assert not os.listdir(daemon.path("..transactions/committed"))
