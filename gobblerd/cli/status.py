@@ -3,19 +3,23 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gobblerd.cli.gobbler.text import counted, size
 from gobblerd.domain.errors import escaped_line
 from gobblerd.service.status import Reading, read_status
 
 if TYPE_CHECKING:
-    from gobblerd.cli.status_usage import RegistryUsage
+    from gobblerd.service.shares import Figures, Share
 
 _EXIT_NOT_RUNNING = 3
 _RECENT = 10
+_FULLEST = 10  # projects
 _LABEL = 16  # columns
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -37,7 +41,7 @@ def command(staging: str | None, config_file: str | None, *, as_json: bool) -> N
             "alive": reading.alive,
             "age": reading.age,
             "status": reading.document,
-            "usage": usage and usage.document(),
+            "usage": usage and asdict(usage),
         }
         click.echo(json.dumps(shown, indent=2))
     else:
@@ -79,20 +83,35 @@ def lines(staging: str, reading: Reading) -> Iterator[str]:
     yield from _spool(_mapping(document.get("spool")))
     yield from _schedules(document.get("schedules") or [])
     usage, problem = _usage(document)
-    yield _line("usage", usage or problem)
-    yield from (f"  {project}" for project in (usage.most if usage else ()))
+    yield _line("usage", _sum(usage) if usage else problem)
+    yield from (f"  {_share(share)}" for share in (usage.shown if usage else ()))
 
 
-def _usage(document: Mapping[str, Any]) -> "tuple[RegistryUsage | None, str]":
-    """Return what the registry's projects use; or None, and why that cannot be told."""
-    from gobblerd.cli.status_usage import read_registry_usage  # noqa: PLC0415 - 60 ms that no other line needs
+def _usage(document: Mapping[str, Any]) -> "tuple[Figures | None, str]":
+    """Return what the projects use, by the registry itself; or None, and why that cannot be told."""
+    from gobblerd.domain.times import year_of  # noqa: PLC0415 - 130 ms for one line
+    from gobblerd.registry.metadata import Metadata  # noqa: PLC0415 - as above
+    from gobblerd.service.shares import figures_of, shares_of  # noqa: PLC0415 - as above
 
     try:
-        return read_registry_usage(str(document["registry"])), ""
+        metadata = Metadata(str(document["registry"]))
+        return figures_of(shares_of(metadata, year_of(time.time_ns()), enforced=True), _FULLEST), ""
     except KeyError:
         return None, "not known: the daemon does not say of which registry"
     except OSError as error:
         return None, f"cannot be read from here: {error.strerror}"
+
+
+def _sum(usage: "Figures") -> str:
+    return f"{size(usage.stored)} in {counted(usage.projects, 'project')}"
+
+
+def _share(share: "Share") -> str:
+    used = f"{share.project}  {size(share.used)}"
+    if share.limit is None:
+        return used
+    part = f" ({share.used / share.limit:.0%})" if share.limit else ""
+    return f"{used} of {size(share.limit)}{part}"
 
 
 def _line(label: str, value: object) -> str:

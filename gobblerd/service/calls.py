@@ -184,9 +184,8 @@ class CallServer:
             try:
                 for content in self._messages.cut(data):
                     self._take(call_of(content))
-            except (
-                msgspec.DecodeError
-            ):  # nor is what follows to be taken for a call: another web process comes
+            except msgspec.DecodeError:
+                # Nor is what follows to be taken for a call: another web process comes.
                 log.exception("the web process said what is no call")
                 self._makes_sense = False
                 self._channel.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""How full the projects are, for the metrics: read in a thread of its own, and only now and then.
+"""How full the projects are: for the metrics in a thread of its own, and only now and then.
 
 Reading costs two small files per project, and a scrape must not wait for ten thousand of them on a network
 filesystem. So a scrape is given the last figures, and at most has new ones begun. Known limits: figures are
@@ -8,7 +8,7 @@ any size makes a bounded number of series.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from gobblerd.domain.errors import GobblerdError
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import year_of
+from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,22 @@ def figures_of(shares: Iterable[Share], most: int = SHOWN_MOST) -> Figures:
     return Figures(len(every), sum(share.used for share in every), tuple(fullest))
 
 
+def shares_of(metadata: Metadata, year: int, *, enforced: bool) -> Iterator[Share]:
+    """Yield each project's share in a calendar year; without quotas where none is `enforced`."""
+    for project in metadata.projects():
+        try:
+            yield _share_of(metadata, project, year, enforced=enforced)
+        except (GobblerdError, OSError):  # deleted meanwhile, or damaged: the audit's business
+            continue
+
+
+def _share_of(metadata: Metadata, project: Address, year: int, *, enforced: bool) -> Share:
+    quota = metadata.quota(project.project) if enforced else None
+    used = metadata.usage(project.project).total
+    name = project.project.encode("utf-8", "backslashreplace").decode("utf-8")  # a label is UTF-8
+    return Share(name, used, quota.limit(year) if quota else None)
+
+
 class Shares:
     """The figures of one registry; `enforced` tells whether quotas are."""
 
@@ -90,17 +107,6 @@ class Shares:
             self._due = now + max(RENEWAL, (now - began) * _REST_SHARE)
             self._reading = False
 
-    def _shares(self) -> Iterable[Share]:
-        enforced, year = self._enforced(), year_of(self._registry.clock.now())
-        for project in self._registry.metadata.projects():
-            try:
-                yield self._share(project, year, enforced=enforced)
-            except (GobblerdError, OSError):  # deleted meanwhile, or damaged: the audit's business
-                continue
-
-    def _share(self, project: Address, year: int, *, enforced: bool) -> Share:
-        metadata = self._registry.metadata
-        quota = metadata.quota(project.project) if enforced else None
-        used = metadata.usage(project.project).total
-        name = project.project.encode("utf-8", "backslashreplace").decode("utf-8")  # a label is UTF-8
-        return Share(name, used, quota.limit(year) if quota else None)
+    def _shares(self) -> Iterator[Share]:
+        year = year_of(self._registry.clock.now())
+        return shares_of(self._registry.metadata, year, enforced=self._enforced())
