@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 
 #define LOST " (deleted)" /* proc(5): how the path of an open file ends that has no name any more */
 
@@ -194,6 +195,59 @@ static PyObject *has_directory(PyObject *self, PyObject *arguments)
     return PyBool_FromLong(!failed && S_ISDIR(status.st_mode));
 }
 
+/* statx(2) by its number, since not every C library has it, and what is wanted of its answer. */
+typedef struct {
+    uint32_t mask, blocksize;
+    uint64_t attributes;
+    uint32_t links, uid, gid;
+    uint16_t mode, spare;
+    uint64_t until_mount[14];
+    uint64_t mount;
+    uint64_t rest[13];
+} statx_answer;
+
+enum { STATX_BASIC = 0x7FF, STATX_MOUNT = 0x1000 };
+
+/* 0 or an error number; ENOSYS also where the kernel is too old to tell the mount. */
+static int ask_statx(const char *path, int flags, statx_answer *answer)
+{
+#ifdef SYS_statx
+    if (syscall(SYS_statx, AT_FDCWD, path, flags, STATX_BASIC | STATX_MOUNT, answer) < 0)
+        return errno;
+    return answer->mask & STATX_MOUNT ? 0 : ENOSYS;
+#else
+    (void)path, (void)flags, (void)answer;
+    return ENOSYS;
+#endif
+}
+
+/* standing(path, follow) -> (mode, uid, attributes, mount), None where nothing is, () where it cannot be told; OSError. */
+static PyObject *standing(PyObject *self, PyObject *arguments)
+{
+    int follow, error;
+    PyObject *path, *keeper = NULL;
+    statx_answer answer = {0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "Op", &path, &follow))
+        return NULL;
+    const char *name = name_of(path, &keeper);
+    if (!name)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = ask_statx(name, follow ? 0 : AT_SYMLINK_NOFOLLOW, &answer);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(keeper);
+    if (error == ENOENT || error == ENOTDIR)
+        Py_RETURN_NONE;
+    if (error == ENOSYS || error == EPERM) /* an old kernel, or a sandbox that does not know the call */
+        return PyTuple_New(0);
+    if (error)
+        return failure(error, path);
+    return Py_BuildValue(
+        "(IIKK)", (unsigned int)answer.mode, (unsigned int)answer.uid, (unsigned long long)answer.attributes,
+        (unsigned long long)answer.mount);
+}
+
 /* ---- locking and writing ------------------------------------------------------------------------------ */
 
 /* flocked(path, flags, mode, operation) -> (fd, mode), or None where somebody else has the lock; OSError. */
@@ -321,6 +375,7 @@ static PyMethodDef METHODS[] = {
     {"read_file", read_file, METH_O, NULL},
     {"read_whole", read_whole, METH_VARARGS, NULL},
     {"has_directory", has_directory, METH_VARARGS, NULL},
+    {"standing", standing, METH_VARARGS, NULL},
     {"flocked", flocked, METH_VARARGS, NULL},
     {"write_opened", write_opened, METH_VARARGS, NULL},
     {"write_back", write_back, METH_O, NULL},

@@ -1,7 +1,7 @@
 """What keeps a name from being moved although its directory may be written to: attributes, mounts.
 
-statx(2) tells them in one system call. Where it does not exist, or a filesystem does not say, a file counts
-as having none, and its device stands for its mount.
+statx(2) tells them in one system call, which the extension makes, or else ctypes. Where it does not exist, or
+a filesystem does not say, a file counts as having none, and its device stands for its mount.
 """
 
 import ctypes
@@ -10,6 +10,8 @@ import os
 import stat
 import struct
 from typing import NamedTuple
+
+from gobblerd.storage import native
 
 IMMUTABLE = 0x10  # chattr +i: it cannot be written, renamed or removed
 APPEND_ONLY = 0x20  # chattr +a: nor can this; of a directory: what is in it
@@ -43,8 +45,14 @@ def standing(path: str, *, follow: bool = False) -> Standing | None:
 
     Raises OSError for other troubles.
     """
+    if native.SINGLE is not None:
+        told = native.SINGLE.standing(path, follow)
+        if told is None or told:
+            return told and Standing._make(told)
     if _STATX is None:
         return _by_stat(path, follow=follow)
+    if "\0" in path:
+        raise ValueError("embedded null byte")  # as elsewhere; ctypes would look at what is before it
     found = ctypes.create_string_buffer(_SIZE)
     if _STATX(_HERE, os.fsencode(path), 0 if follow else _NOFOLLOW, _WANTED, found):
         number = ctypes.get_errno()

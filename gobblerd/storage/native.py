@@ -43,7 +43,7 @@ def _single() -> ModuleType | None:
         from gobblerd.storage import _single  # noqa: PLC0415 - optional, so not at the top
     except ImportError:
         return None
-    return _single if hasattr(_single, "has_directory") else None  # not built from sources of before
+    return _single if hasattr(_single, "standing") else None  # not built from sources of before
 
 
 NATIVE = _loaded()

@@ -7,15 +7,26 @@ from pathlib import Path
 import pytest
 from support.obstacles import immutable, mounted
 
-from gobblerd.storage import attributes
+from gobblerd.storage import attributes, native
 from gobblerd.storage.attributes import APPEND_ONLY, IMMUTABLE, MOUNT_POINT, standing
 
 
-@pytest.mark.parametrize("has_statx", [True, False])
-def test_mode_and_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_statx: bool) -> None:
-    """With the system call and without it the same; of a link what is asked for."""
-    if not has_statx:
+def cannot_tell(path: str, follow: bool) -> tuple[()]:  # noqa: FBT001 - as the extension's
+    return ()
+
+
+@pytest.fixture(params=["has statx", "has none"])
+def kernel(request: pytest.FixtureRequest, either: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel with the system call, and one without it."""
+    if request.param == "has none":
         monkeypatch.setattr(attributes, "_STATX", None)
+        if native.SINGLE is not None:
+            monkeypatch.setattr(native.SINGLE, "standing", cannot_tell)
+    return str(request.param)
+
+
+def test_mode_and_owner(kernel: str, tmp_path: Path) -> None:
+    """With the system call and without it the same; of a link what is asked for."""
     (tmp_path / "f").touch(0o640)
     (tmp_path / "l").symlink_to("f")
     (tmp_path / "lost").symlink_to("nowhere")
@@ -33,14 +44,24 @@ def test_mode_and_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_
         assert standing(f"{tmp_path}/{absent}", follow=follow) is None
 
 
-def test_other_troubles_are_raised(tmp_path: Path) -> None:
+def test_other_troubles_are_raised(kernel: str, tmp_path: Path) -> None:
     """They name the path."""
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OSError, match="loop"):
+    with pytest.raises(OSError, match="loop") as caught:
         standing(f"{tmp_path}/loop/x")
+    assert caught.value.filename == f"{tmp_path}/loop/x"
+    with pytest.raises(ValueError, match="null"):
+        standing("a\0b")
 
 
-def test_attributes_and_mounts(tmp_path: Path) -> None:
+def test_any_name(kernel: str, tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are part of it."""
+    (tmp_path / "f\udcff").touch()
+    (tmp_path / "ü").touch()
+    assert all(standing(f"{tmp_path}/{name}") for name in ("f\udcff", "ü"))
+
+
+def test_attributes_and_mounts(either: str, tmp_path: Path) -> None:
     """Each is seen while it is there; a bind mount of the same filesystem is another mount."""
     if os.geteuid() != 0:
         pytest.skip("needs root: attributes and mounts (NOT TESTED on this run)")
