@@ -89,8 +89,6 @@ def _told(path: str) -> Iterator[None]:
 
     try:
         yield
-    except BrokenPipeError:
-        raise
     except Unmergeable as error:
         raise Unusable(str(error)) from None
     except OSError as error:

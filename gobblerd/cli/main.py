@@ -12,6 +12,7 @@ import click
 
 from gobblerd import __version__
 from gobblerd.cli.go_options import is_go_option
+from gobblerd.cli.running import open_standard_streams, run
 from gobblerd.service.imports import uncollected
 
 _COMMANDS: Mapping[str, str] = {
@@ -24,6 +25,8 @@ _COMMANDS: Mapping[str, str] = {
     "demo": "gobblerd.cli.demo",
     "status": "gobblerd.cli.status",
 }
+
+_UNPRINTED = 2  # 1 is what doctor, recover and audit say of what they find
 
 # The subcommands' first lines in short, so that `gobblerd --help` imports none of them and cuts none off.
 _ABOUT: Mapping[str, str] = {
@@ -72,23 +75,16 @@ def command() -> None:
     """Keep a registry of versioned data on a shared filesystem, fed by dropped request files."""
 
 
-def _open_standard_streams() -> None:
-    """Open what is closed of standard input, output and error: the next file opened would be taken for it."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
-    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
-
-
 def main() -> None:
     """Run the command line of this process."""
-    _open_standard_streams()
+    open_standard_streams()
     # To look for plugins, pydantic reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    command(prog_name="gobblerd")
+    sys.exit(run("gobblerd", _command, "the output cannot be printed", _UNPRINTED))
+
+
+def _command() -> object:
+    return command.main(prog_name="gobblerd", standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -256,4 +256,5 @@ def test_quick_help() -> None:
     """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = result.stderr.strip()
-    assert loaded == "['gobblerd.cli', 'gobblerd.cli.gobbler', 'gobblerd.cli.gobbler.main']"
+    ours = ["gobblerd.cli", "gobblerd.cli.gobbler", "gobblerd.cli.running", "gobblerd.cli.gobbler.main"]
+    assert loaded == str(ours)

@@ -5,9 +5,9 @@
 Python's own it imports click only.
 """
 
+import contextlib
 import importlib
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from types import FrameType
 import click
 
 from gobblerd import __version__
+from gobblerd.cli.running import Unprintable, open_standard_streams, run
 
 _FAMILIES: Mapping[str, str] = {  # subcommand -> module, in the order of need
     "upload": "upload",
@@ -70,7 +71,7 @@ _ABOUT: Mapping[str, str] = {
     "wait": "Wait for the answer to a request.",
     "do": "Ask for any action by its own name.",
 }
-_INTERRUPTED = 130
+_REFUSED = 1
 _ENDING = (signal.SIGHUP, signal.SIGTERM)
 
 
@@ -109,28 +110,22 @@ def command() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
-    for name, mode in (("stdin", "r"), ("stdout", "w")):
-        if getattr(sys, name) is None:  # closed: `gobbler ... >&-`
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
+    open_standard_streams()
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored: `nohup gobbler ...`
             signal.signal(number, _ended)
-    sys.exit(_run())
+    sys.exit(run("gobbler", _answered, "done, but the answer cannot be printed", _REFUSED))
 
 
-def _run() -> int:
+def _answered() -> object:
     try:
-        code = command.main(prog_name="gobbler", standalone_mode=False)
+        return command.main(prog_name="gobbler", standalone_mode=False)
     except click.ClickException as error:
         if "--json" in sys.argv[1:]:
-            click.echo(
-                json.dumps({"status": "ERROR", "code": None, "reason": error.format_message()}, indent=2)
-            )
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
-    return code if isinstance(code, int) else 0
+            answer = {"status": "ERROR", "code": None, "reason": error.format_message()}
+            with contextlib.suppress(Unprintable):
+                click.echo(json.dumps(answer, indent=2))
+        raise
 
 
 def _ended(number: int, _frame: FrameType | None) -> None:

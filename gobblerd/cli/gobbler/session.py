@@ -10,18 +10,19 @@ import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from gobblerd.cli.running import Unprintable
 from gobblerd.domain.errors import GobblerdError
 
 if TYPE_CHECKING:
     from gobblerd.client import Gobbler
 
-REFUSED, WRONG_USAGE, UNREACHABLE, TIMED_OUT, NOBODY_READS = 1, 2, 3, 4, 141
+REFUSED, WRONG_USAGE, UNREACHABLE, TIMED_OUT = 1, 2, 3, 4
 DEBUG_VARIABLE = "GOBBLER_DEBUG"  # set: errors with a traceback
 COMMON = ("staging", "registry", "url", "timeout", "as_json")
 _READABLE = 0o055  # the daemon, who is another user, must be able to read what is dropped
@@ -60,25 +61,6 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return seconds
 
 
-class _Unprintable(Exception):
-    """Standard output takes no more, though somebody reads it: its disk is full. Holds the OSError."""
-
-
-@contextlib.contextmanager
-def _printing() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _Unprintable(error) from None
-
-
-def _give_up_output() -> None:
-    """Write what is still to be written to nowhere, or Python complains at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 class Verb(click.Command):
     """A subcommand."""
 
@@ -90,21 +72,11 @@ class Verb(click.Command):
         """Run it, with the session as `ctx.obj`."""
         session = ctx.obj = Session({name: ctx.params.pop(name) for name in COMMON})
         try:
-            value = super().invoke(ctx)
-            with _printing():
-                sys.stdout.flush()
-        except BrokenPipeError:
-            _give_up_output()
-            raise click.exceptions.Exit(NOBODY_READS) from None
-        except _Unprintable as error:
-            _give_up_output()
-            click.echo(f"gobbler: done, but the answer cannot be printed: {error.args[0].strerror}", err=True)
-            raise click.exceptions.Exit(REFUSED) from None
+            return super().invoke(ctx)
         except (OSError, ValueError, GobblerdError) as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             session.fail(error)
-        return value
 
 
 def verb(name: str) -> Callable[[F], click.Command]:
@@ -216,8 +188,7 @@ class Session:
         """Print lines as they are (click would take escape sequences out of names)."""
         rest = iter(lines)
         while some := [f"{line}\n" for line in itertools.islice(rest, _LINES)]:
-            with _printing():
-                sys.stdout.writelines(some)
+            sys.stdout.writelines(some)
 
     def print_json(self, document: Any) -> None:
         """Print one JSON document."""
@@ -229,8 +200,9 @@ class Session:
         """Say what is wrong, and end with the exit code for that."""
         code, sentence, details = self._judge(error)
         if self.as_json:
-            with contextlib.suppress(_Unprintable):
+            with contextlib.suppress(Unprintable):
                 self.print_json({"status": "ERROR", "code": None, **details, "reason": sentence})
+                sys.stdout.flush()
         click.echo(f"gobbler: {sentence}", err=True)
         raise click.exceptions.Exit(code)
 
