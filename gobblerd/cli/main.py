@@ -5,8 +5,10 @@ Imports click only: each subcommand's module, and what it needs, is imported whe
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from types import FrameType
 
 import click
 
@@ -75,9 +77,18 @@ def command() -> None:
     """Keep a registry of versioned data on a shared filesystem, fed by dropped request files."""
 
 
+def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
+    """End as a daemon does that is told to stop; nothing was begun yet."""
+    sys.exit(0)
+
+
 def main() -> None:
     """Run the command line of this process."""
     open_standard_streams()
+    first = "".join(sys.argv[1:2])
+    if first == "serve" or is_go_option(first):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop_at_once)  # until the daemon takes them: to import it takes a while
     # To look for plugins, pydantic reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run("gobblerd", _command, "the output cannot be printed", _UNPRINTED))

@@ -1,5 +1,6 @@
 """gobblerd.cli.main: the command as it is run."""
 
+import signal
 import subprocess
 import sys
 
@@ -33,6 +34,21 @@ def test_what_is_unknown_is_a_usage_error(args: list[str]) -> None:
     shown = CliRunner().invoke(command, args)
     assert shown.exit_code == 2
     assert "Error: No such" in shown.output
+
+
+@pytest.mark.parametrize("argument", ["serve", "-staging"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_daemon_may_be_told_to_stop_before_it_has_begun(argument: str, number: int) -> None:
+    """It ends as one that serves, without a word."""
+    code = f"""if 1:
+        import importlib, os, sys
+        from gobblerd.cli.main import main
+        importlib.import_module = lambda name: os.kill(os.getpid(), {int(number)})
+        sys.argv[1:] = [{argument!r}]
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_the_entry_imports_click_only() -> None:
