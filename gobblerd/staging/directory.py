@@ -117,14 +117,18 @@ class Staging:
             return os.fstat(fd).st_mtime_ns
 
     def trouble(self) -> str:
-        """Return what is wrong if the path no longer leads to the directory that is open; else ""."""
+        """Return what is wrong if the paths no longer lead to the directories that are open; else ""."""
         try:
-            there, here = os.stat(self.path), os.fstat(self.fd)
+            if not os.path.samestat(os.stat(self.path), os.fstat(self.fd)):
+                return "the staging directory was replaced or unmounted"
         except OSError as error:
             return f"the staging directory cannot be reached: {error.strerror}"
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            return "the staging directory was replaced or unmounted"
-        return ""
+        try:
+            found = os.stat(RESPONSES, dir_fd=self.fd, follow_symlinks=False)
+            there = os.path.samestat(found, os.fstat(self.responses_fd))
+        except OSError:
+            there = False
+        return "" if there else "responses/ was taken away from staging: put it back, or restart gobblerd"
 
 
 def _unusable(path: str, error: OSError) -> StagingUnusable:

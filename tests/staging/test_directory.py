@@ -186,6 +186,19 @@ def test_the_clock_is_the_file_servers(place: Path) -> None:
     staging.close()
 
 
+def test_responses_that_were_taken_away_are_noticed(place: Path) -> None:
+    """Nobody could be answered, and the lock is gone with them: said until they are back."""
+    staging = opened(place)
+    (place / "responses").rename(place / "away")
+    assert "responses/ was taken away" in staging.trouble()
+    (place / "responses").mkdir()
+    assert "responses/ was taken away" in staging.trouble()
+    (place / "responses").rmdir()
+    (place / "away").rename(place / "responses")
+    assert staging.trouble() == ""
+    staging.close()
+
+
 def test_a_replaced_directory_is_noticed(place: Path) -> None:
     """`trouble` tells when the path no longer leads to what is open, and when it does again."""
     staging = opened(place)
