@@ -50,7 +50,7 @@ def apply(disk: Disk, record: Record, values: Values, prepared: "Documents") -> 
         prepared.write_latest(values.latest)
     _run(disk.root, record, prepared)
     totals, latest = _new_totals(disk.root, values), {} if unpoints else values.latest
-    if totals or latest:
+    if totals or latest:  # the usage has changed where another asset's commit was quicker
         prepared.prepare({**_usages(totals), **_latests(latest)})
         prepared.write_usage(totals)
         prepared.write_latest(latest)
@@ -72,6 +72,15 @@ def apply_again(disk: Disk, record: Record) -> None:
     derived.write_usage({project: UsageCount(metadata, Address(project)).total() for project in projects})
     derived.write_latest({a: metadata.computed_latest(a) for a in assets if metadata.has(a)})
     _finish_applying(disk, record, derived)
+
+
+def expected(root: str, values: Values) -> dict[str, bytes]:
+    """Return what the derived documents will hold, if nobody else changes the usage before its lock is taken.
+
+    Prepared before the commit, they have their space and inodes: a full disk refuses a change, and does not
+    leave it half done.
+    """
+    return {**_usages(_new_totals(root, values)), **_latests(values.latest)}
 
 
 def _new_totals(root: str, values: Values) -> dict[str, int]:
@@ -173,9 +182,9 @@ class Documents:
     def prepare(self, contents: Mapping[str, bytes], beside: Sequence[int] = ()) -> None:
         """Write documents that are to be put in place later; all become durable together, which costs little.
 
-        `beside` are descriptors whose bytes are to be durable too.
+        `beside` are descriptors whose bytes are to be durable too. What is prepared already stays as it is.
         """
-        waiting = list(contents.items())
+        waiting = [(path, data) for path, data in contents.items() if not self._is_prepared(path, data)]
         for start in range(0, len(waiting) or bool(beside), _TOGETHER):
             self._prepare_some(waiting[start : start + _TOGETHER], beside if start == 0 else ())
 
@@ -190,6 +199,9 @@ class Documents:
         finally:
             for fd in written:
                 os.close(fd)
+
+    def _is_prepared(self, path: str, data: bytes) -> bool:
+        return path in self._prepared and self._prepared[path][1] == data
 
     def _temporary_for(self, path: str) -> str:
         if path in self._prepared:  # with other bytes, which nobody wants any more
@@ -230,8 +242,7 @@ class Documents:
         self._put(path, data, layout.join(self._root, path))
 
     def _put(self, path: str, data: bytes, place: str) -> None:
-        if path not in self._prepared or self._prepared[path][1] != data:
-            self.prepare({path: data})
+        self.prepare({path: data})
         self._disk.rename(self._prepared[path][0], place)
         del self._prepared[path]
 

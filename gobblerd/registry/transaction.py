@@ -26,7 +26,7 @@ from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_seconds
 from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
-from gobblerd.registry.apply import Documents, TakenError, Values, apply, temporary_of
+from gobblerd.registry.apply import Documents, TakenError, Values, apply, expected, temporary_of
 from gobblerd.registry.documents import encoded
 from gobblerd.registry.locks import Held
 from gobblerd.registry.record import Consume, Record, Step, record_bytes
@@ -249,7 +249,8 @@ class Transaction:
             self._record_fd = fd = self._create_record(record_bytes(record))
             if (response_fd := self.origin.prepared()) is not None:
                 self._unsettled.append(response_fd)
-            documents.prepare(_documents_of(record), beside=[*self._unsettled, fd])
+            contents = {**_documents_of(record), **expected(self.root, self.plan.values)}
+            documents.prepare(contents, beside=[*self._unsettled, fd])
             self.disk.rename(self.temporary, layout.join(self.root, layout.COMMITTED, self.id))
             self.state = "committed"
         finally:

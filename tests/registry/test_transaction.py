@@ -17,6 +17,7 @@ from support.checker import assert_clean
 from gobblerd.domain.errors import Busy, Fault
 from gobblerd.domain.messages import Outcome, Response
 from gobblerd.domain.names import Address
+from gobblerd.registry import apply
 from gobblerd.registry.record import Record, read_record
 from gobblerd.registry.transaction import Origin, UnfinishedError
 from gobblerd.storage import files, native
@@ -78,6 +79,29 @@ ACTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 # ---- before the commit
+
+
+@pytest.mark.parametrize("case", [*ACTIONS, "upload"])
+def test_what_a_commit_writes_has_its_space_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """A disk that is full from the commit on: all is written by then, usage and latest too; only names move."""
+    action, fields, _ = ACTIONS.get(case, ("", {}, ""))
+    real = apply.write_opened
+
+    def write(path: str, *rest: Any, **more: Any) -> int:
+        if transactions(bench, "committed"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(apply, "write_opened", write)
+    if action:
+        bench.run(action, **fields)
+    else:
+        bench.upload("p/b/1", {"f": b"new"})
+        assert read(bench, "p/..usage") == {"total": 8}
+    assert transactions(bench, "committed") == transactions(bench, "applied") == []
+    assert_clean(str(bench.root))
 
 
 @pytest.mark.parametrize("case", ACTIONS)
