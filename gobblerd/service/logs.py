@@ -11,6 +11,7 @@ still writes as it likes.
 import contextlib
 import json
 import logging
+import select
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ _ENCODER = json.JSONEncoder(default=repr)
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _FOREIGN = ("asyncio", "aiohttp", "apscheduler", "watchdog")  # told to be quiet below warnings
 _INDENT = "    | "
+_PATIENCE = 2000  # ms that a reader may take to make room for a line
 
 
 def configure(level: str, stream: TextIO | None = None, *, terminal: bool | None = None) -> None:
@@ -57,11 +59,15 @@ def configure(level: str, stream: TextIO | None = None, *, terminal: bool | None
 
 
 class _Lines:
-    """Writes each event's line in one piece; a reader that went away must not hurt who logs."""
+    """Writes each event's line in one piece; a reader that went away, or stopped, must not hurt who logs.
+
+    What a stopped one (a terminal after Ctrl-S, journald that hangs) has no room for is left out, counted.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._left_out = 0  # lines since the last that was written
         self.debug = self.info = self.warning = self.error = self.critical = self.exception = self.write
 
     def __call__(self, *_: object) -> "_Lines":
@@ -70,9 +76,28 @@ class _Lines:
 
     def write(self, line: str) -> None:
         """Write a line."""
+        missing = 0
         with self._lock, contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            if not _has_room(self._stream, 0 if self._left_out else _PATIENCE):
+                self._left_out += 1
+                return
+            missing, self._left_out = self._left_out, 0
             self._stream.write(line + "\n")
             self._stream.flush()
+        if missing:
+            structlog.get_logger().warning(
+                "nobody read the log: lines before the last are missing", lines=missing
+            )
+
+
+def _has_room(stream: TextIO, patience: int) -> bool:
+    """Tell whether a line can be written without waiting for longer than that, in milliseconds."""
+    try:
+        waiting = select.poll()
+        waiting.register(stream, select.POLLOUT)
+    except (OSError, ValueError, TypeError):  # nothing of the kernel's
+        return True
+    return bool(waiting.poll(patience))
 
 
 def _common() -> list[Processor]:

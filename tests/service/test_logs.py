@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
+from gobblerd.service import logs
 from gobblerd.service.logs import configure
 
 NASTY = 'a\n<0>{"event": "forged"}\r\x1b[31m\u2028\x85\u202e\udc80\0'
@@ -193,6 +195,24 @@ def test_a_reader_that_went_away_hurts_nobody() -> None:
     configure("info", closed, terminal=False)
     closed.close()
     structlog.get_logger().info("x")
+
+
+def test_a_reader_that_stopped_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no room is left out, and told of once there is room again."""
+    monkeypatch.setattr(logs, "_PATIENCE", 10)
+    out, into = os.pipe()
+    with open(out, "rb", buffering=0) as reader, open(into, "w", encoding="utf-8") as stream:
+        configure("info", stream, terminal=False)
+        for number in range(1000):
+            structlog.get_logger().info("x" * 200, number=number)
+        read = reader.read(1 << 20)
+        structlog.get_logger().info("read again")
+        last = reader.read(1 << 20).decode("ascii").splitlines()
+    assert [parsed(line)[1]["event"] for line in last] == [
+        "read again",
+        "nobody read the log: lines before the last are missing",
+    ]
+    assert parsed(last[1])[1]["lines"] == 1000 - read.count(b"\n")
 
 
 def test_threads_do_not_mix_their_lines() -> None:
