@@ -119,7 +119,7 @@ def _write(plan: Plan, staged: str, progress: Progress | None) -> None:
         else:
             with open(path, "xb") as file:
                 os.fchmod(file.fileno(), member.mode & allowed)
-                file.writelines(reading.chunks(member.content, member.size, member.path))
+                file.writelines(reading.chunks(member.content, member.size, _inside(member)))
             os.utime(path, (member.mtime, member.mtime))
     for member in reversed(plan.members):  # what is in a directory changes its time
         if member.kind == "directory":
@@ -127,12 +127,16 @@ def _write(plan: Plan, staged: str, progress: Progress | None) -> None:
 
 
 def _path_of(member: Planned, top: str) -> str:
-    return os.path.join(top, member.path[len(_TOP) + 1 :]) if member.path != _TOP else top
+    return os.path.join(top, _inside(member)) if member.path != _TOP else top
+
+
+def _inside(member: Planned) -> str:
+    return member.path[len(_TOP) + 1 :]
 
 
 def _exported(plan: Plan, path: str) -> Exported:
     inside = [member for member in plan.members if member.path != _TOP]
-    links = tuple(member.path[len(_TOP) + 1 :] for member in inside if member.kind == "link")
+    links = tuple(_inside(member) for member in inside if member.kind == "link")
     files = sum(member.kind == "file" for member in inside)
     return Exported(path, files, plan.total, Portable(links, tuple(sorted(plan.replaced))))
 

@@ -15,8 +15,7 @@ from gobblerd.archive.naming import DEFAULT_TEMPLATE
 from gobblerd.archive.receipt import RECEIPT_SUFFIX, Receipt, load_receipt, receipt_path
 from gobblerd.archive.writing import is_temporary, remove_abandoned
 from gobblerd.domain.errors import Exceeded, Fault, GobblerdError, Plain, Wrong
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+from gobblerd.domain.where import FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +116,6 @@ def _used(directory: str) -> int:
 
 def explained(error: OSError) -> Fault:
     """Return what to answer where the export directory cannot be written."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return Fault("the export directory is full: {why}", why=Plain(error.strerror or ""))
     return Fault("the export directory cannot be used: {why}", why=Plain(error.strerror or str(error)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gobblerd.archive.judged import Judged
 from gobblerd.archive.members import DEPTH_MAX, PATH_MAX_BYTES
 from gobblerd.archive.streams import WINDOW
-from gobblerd.domain.errors import Exceeded
+from gobblerd.domain.errors import Exceeded, Plain
 
 NAMES_MAX_BYTES = 512 << 20  # of all paths together: they are kept in memory
 MEMBERS = 1_000_000
@@ -21,11 +21,13 @@ class ArchiveLimits:
     window: int = WINDOW
     path: int = PATH_MAX_BYTES
     depth: int = DEPTH_MAX
+    remedy: str = ""  # how whoever asked can have a larger one all the same
 
     @classmethod
     def extracting(cls, *, allow_large: bool = False, members: int = MEMBERS) -> "ArchiveLimits":
         """Return what is extracted or looked at; `allow_large` lifts the limit of 4 GiB."""
-        return cls(members=members, size=0 if allow_large else SIZE)
+        remedy = "; allow_large (--allow-large) takes it all the same"
+        return cls(members=members, size=0 if allow_large else SIZE, remedy=remedy)
 
 
 class Amount:
@@ -57,9 +59,10 @@ class Amount:
             )
         if limits.size and self.size > limits.size:
             raise Exceeded(
-                "the archive holds more than {most} bytes, counted to its member {path}",
+                "the archive holds more than {most} bytes, counted to its member {path}{remedy}",
                 most=limits.size,
                 path=path,
+                remedy=Plain(limits.remedy),
             )
         if limits.path and len(path) * 4 > limits.path and len(path.encode()) > limits.path:
             raise Exceeded("the path {path} is longer than {most} bytes", path=path, most=limits.path)

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from gobblerd.domain.where import made_in, written_in
 from gobblerd.storage.files import READ_DIRECTORY, sync_directory
 from gobblerd.storage.removal import last_touched, remove_tree
 
@@ -92,9 +93,11 @@ def temporary(directory: str) -> Iterator[Temporary]:
     """Yield a new file; what was not renamed at the end of the block is gone."""
     found = Temporary(directory)
     try:  # before it is made: an interruption may come at any moment
-        found.create()
+        with made_in(directory):
+            found.create()
         remove_abandoned(directory, os.fstat(found.file.fileno()).st_ctime_ns)
-        yield found
+        with written_in(directory):
+            yield found
     finally:
         found.give_up()
 
@@ -104,10 +107,12 @@ def temporary_directory(directory: str) -> Iterator[str]:
     """Yield the path of a new directory (0700); what was not renamed at the end of the block is gone."""
     path, fd = _temporary_name(directory), None
     try:  # as above
-        while (fd := _made(path)) is None:
-            path = _temporary_name(directory)
+        with made_in(directory):
+            while (fd := _made(path)) is None:
+                path = _temporary_name(directory)
         remove_abandoned(directory, os.fstat(fd).st_ctime_ns)
-        yield path
+        with written_in(directory):
+            yield path
     finally:
         if os.path.lexists(path):
             remove_tree(path)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gobblerd.client.errors import GobblerTimeout, GobblerUnreachable, failure, refusal
+from gobblerd.domain.where import made_in
 
 RESPONSES = "responses"
 SILENCE = 60.0  # seconds without an answer or any sign of life, after which nobody is waited for
@@ -117,7 +118,8 @@ def _dropped(staging: str, action: str, document: Mapping[str, Any]) -> Iterator
     temporary = os.path.join(staging, f".gobbler-{token}")
     request = os.path.join(staging, f"request-{action}-{token}")
     try:
-        private = _write(temporary, body)
+        with made_in(staging):
+            private = _write(temporary, body)
         os.rename(temporary, request)
         yield Dropped(os.path.basename(request), private)
     finally:

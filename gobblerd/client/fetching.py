@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gobblerd.client.errors import GobblerError, failure
 from gobblerd.client.reading import is_local, require_url
+from gobblerd.domain.where import written_in
 
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Each, Progress
@@ -45,7 +46,8 @@ def fetch_file(
         return target
     want = download.Want(url, path, lambda found: not overwrite and os.path.exists(found))
     try:
-        download.fetch(place, want, parallel.Meter(progress, 1, 0), parallel.Stop())
+        with written_in(place.root):
+            download.fetch(place, want, parallel.Meter(progress, 1, 0), parallel.Stop())
     except download.Changed as error:
         raise failure(GobblerError, None, str(error)) from None
     return target

@@ -11,6 +11,7 @@ from gobblerd.client.errors import GobblerError, failure
 from gobblerd.client.listing import remote_names
 from gobblerd.client.parallel import Each, Meter, Progress, Stop, for_each
 from gobblerd.client.reading import MANIFEST
+from gobblerd.domain.where import written_in
 
 _VERSION_SLASHES = 2  # project/asset/version
 _ATTEMPTS = 2  # at a version that is uploaded anew meanwhile
@@ -51,7 +52,8 @@ class Filling:
             return self._final
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._fetch(known or "", overwrite=overwrite)
+                with written_in(self._cache.root):
+                    self._fetch(known or "", overwrite=overwrite)
                 break
             except Changed as changed:
                 if attempt == _ATTEMPTS:

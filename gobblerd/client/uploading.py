@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gobblerd.client.drops import submit
+from gobblerd.domain.where import written_in
 
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Progress
@@ -67,7 +68,8 @@ def upload_directory(
     copy = allocate_upload_directory(staging, create=False)
     try:
         os.mkdir(copy)
-        copy_tree(directory, copy, ignore_dot=ignore_dot, concurrent=concurrent, progress=progress)
+        with written_in(staging):
+            copy_tree(directory, copy, ignore_dot=ignore_dot, concurrent=concurrent, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
         submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
     finally:
@@ -115,7 +117,8 @@ def upload_archive(
 
     copy = allocate_upload_directory(staging, create=False)
     try:
-        copy_archive(archive, copy, progress=progress)
+        with written_in(staging):
+            copy_archive(archive, copy, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
         submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
     finally:

@@ -68,6 +68,7 @@ def test_size_is_limited_unless_allowed(tmp_path: Path, monkeypatch: pytest.Monk
     refusal = inspect_archive(path).refusal
     assert refusal is not None
     assert "10 bytes" in refusal
+    assert "--allow-large" in refusal
     assert inspect_archive(path, allow_large=True).refusal is None
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from gobbler.shell import GOBBLER, Shell
@@ -258,3 +259,29 @@ def test_quick_help() -> None:
     loaded = result.stderr.strip()
     ours = ["gobblerd.cli", "gobblerd.cli.gobbler", "gobblerd.cli.running", "gobblerd.cli.gobbler.main"]
     assert loaded == str(ours)
+
+
+def test_no_room(by_file: Shell, small_disk: Path) -> None:
+    """Which disk is full is said: the kernel does not, and a fetch has several."""
+    source = os.path.join(by_file.home, "large")
+    write_tree(source, {"a": bytes(9000)})
+    by_file.say("project", "create", "large")
+    by_file.say("upload", source, "large", "a", "1")
+    archive = by_file.json("archive", "create", "large", "a", "-o", "large.tar")["archive"]
+    for command in (
+        ["fetch", "large", "a", "-o", f"{small_disk}/here"],
+        ["archive", "create", "large", "a", "-o", f"{small_disk}/large.tar"],
+        ["archive", "export", "large", "a", "--to", f"{small_disk}/there"],
+    ):
+        assert by_file.refused(*command).startswith(f"gobbler: {small_disk}")
+    (small_disk / "responses").mkdir()
+    for each in (source, archive):
+        said = by_file.refused("upload", each, "large", "a", "2", "--staging", str(small_disk))
+        assert said == f"gobbler: {small_disk}: No space left on device\n"
+
+
+def test_where_nothing_can_be_made(by_file: Shell) -> None:
+    """The directory is named, and not the temporary file in it that nobody asked for."""
+    write_tree(os.path.join(by_file.home, "plain"), {"a": b"a"})
+    said = by_file.refused("archive", "create", "-p", "plain", "-o", "/proc/x.zip")
+    assert said == "gobbler: /proc: No such file or directory\n"

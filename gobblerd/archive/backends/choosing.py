@@ -1,6 +1,7 @@
 """Which kind of place a host is: a registry or an rmellipse archive by path, a gobblerd or CDCS by URL."""
 
 import os
+from contextlib import suppress
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from gobblerd.archive.backends.backend import Backend
@@ -62,7 +63,8 @@ def _at_path(path: str, staging: str | None) -> Backend:
     from gobblerd.archive.backends.gobbler import GobblerArchive  # noqa: PLC0415 - one of two
     from gobblerd.archive.backends.rmellipse import MARKER, FileSystemArchive  # noqa: PLC0415 - as above
 
-    if os.path.exists(os.path.join(path, MARKER)):
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(os.path.join(path, MARKER))  # a place that may not be looked at is not one that is none
         return FileSystemArchive(path)
     if any(os.path.exists(os.path.join(path, sign)) for sign in _REGISTRY_SIGNS):
         from gobblerd.client import Gobbler  # noqa: PLC0415 - needed only here

@@ -18,6 +18,7 @@ from gobblerd.cli.gobbler.progress import Bars, bar
 from gobblerd.cli.gobbler.session import Session, absent, verb
 from gobblerd.cli.gobbler.text import counted
 from gobblerd.domain.names import is_internal
+from gobblerd.domain.where import written_in
 
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Meter, Stop
@@ -96,7 +97,7 @@ class _Copy:
         os.makedirs(self._output, exist_ok=True)
         missing = self._missing(self._manifest)
         if missing or {_ARRIVING, _TURN} & {*os.listdir(self._output)}:
-            with self._turn():
+            with written_in(self._output), self._turn():
                 self._bring(self._missing(missing), progress)
                 shutil.rmtree(self._arriving, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import click
 from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
 from gobblerd.cli.gobbler.progress import bar
 from gobblerd.cli.gobbler.session import Session, verb
+from gobblerd.domain.where import written_in
 
 _CONCURRENT = 4  # copies at the same time
 
@@ -132,7 +133,7 @@ def _copy(wanted: _Upload, staging: str) -> Iterator[str]:
     if os.path.realpath(copy).startswith(os.path.join(os.path.realpath(wanted.source), "")):
         raise ValueError(f"{wanted.source} holds the staging directory: copied there, it would hold itself")
     try:
-        with bar("copying") as progress:
+        with written_in(staging), bar("copying") as progress:
             if wanted.is_archive:
                 copy_archive(wanted.source, copy, progress=progress)
             else:

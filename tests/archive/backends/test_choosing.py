@@ -1,6 +1,7 @@
 """Which place a path or a URL is."""
 
 import doctest
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from archive.backends.curator import Curator, curating
 from client.middleman import middleman
 from support.daemon import RunningDaemon
+from support.places import Users, ids_of
 
 from gobblerd.archive import CDCSArchive, FileSystemArchive, GobblerArchive, Wrong, get_backend
 from gobblerd.archive.backends import choosing, credentials, rmellipse
@@ -47,6 +49,19 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         get_backend(str(tmp_path / "odd"))
     with pytest.raises(Wrong, match="no directory"):
         get_backend(str(tmp_path / "none"))
+
+
+def test_a_place_that_may_not_be_looked_at(tmp_path: Path, users: Users) -> None:
+    """Nobody is told that it is nothing, or to mark it."""
+    closed = tmp_path / "closed"
+    (closed / ".rmearchive").mkdir(parents=True)
+    closed.chmod(0o700)
+    os.seteuid(ids_of(users.alice)[0])
+    try:
+        with pytest.raises(PermissionError):
+            get_backend(str(closed))
+    finally:
+        os.seteuid(0)
 
 
 def test_urls(daemon: RunningDaemon, curator: Curator) -> None:
