@@ -132,7 +132,8 @@ Schedule = Annotated[str, BeforeValidator(_schedule), AfterValidator(_checked_sc
 def _setting(default: Any, description: str, unit: str = "", *, restart: bool = False, **limits: Any) -> Any:
     """Describe a setting: its default, what it means, its unit, whether a change needs a restart."""
     extra: dict[str, Any] = {"unit": unit, "restart": restart}
-    return Field(default, description=description, json_schema_extra=extra, **limits)
+    most: Any = {"le": 10_000 * DAY} if unit == "seconds" else {}  # nothing can be waited for much longer
+    return Field(default, description=description, json_schema_extra=extra, **most, **limits)
 
 
 class Config(BaseModel):

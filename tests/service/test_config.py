@@ -96,6 +96,10 @@ def test_texts_of_environment_and_options_are_converted() -> None:
         ("require_marker = 1", "require_marker: should be true or false, not 1"),
         ("lock_timeout = true", "lock_timeout: should be a number, not True"),
         ("lock_timeout = 0", "lock_timeout: should be greater than 0, not 0"),
+        (
+            "lock_timeout = 1e11",
+            "lock_timeout: should be less than or equal to 864000000, not 100000000000.0",
+        ),
         ("lock_timeout = inf", "lock_timeout: should be a finite number, not inf"),
         ('administrators = "root"', 'administrators: should be a list, not "root"'),
         ('administrators = ["a", 1]', "administrators[1]: should be a text, not 1"),
