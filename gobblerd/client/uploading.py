@@ -2,10 +2,12 @@
 """The functions that upload: a place in staging, and a directory from there or from anywhere."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from gobblerd.client.drops import submit
+from gobblerd.client.errors import GobblerError, failure
 from gobblerd.domain.where import written_in
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ def upload_directory(
         with written_in(staging):
             copy_tree(directory, copy, ignore_dot=ignore_dot, concurrent=concurrent, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
-        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        with _called(directory, copy):
+            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
     finally:
         _remove(copy)
 
@@ -120,11 +123,24 @@ def upload_archive(
         with written_in(staging):
             copy_archive(archive, copy, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
-        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        with _called(archive, copy):
+            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
     finally:
         for path in (copy, f"{copy}{RECEIPT_SUFFIX}"):
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+@contextmanager
+def _called(source: str, copy: str) -> Iterator[None]:
+    """Have a refusal call the copy what its user calls it: nobody knows the name in staging."""
+    try:
+        yield
+    except GobblerError as error:
+        reason = error.reason.replace(os.path.basename(copy), os.fspath(source))
+        if error.code is None or reason == error.reason:
+            raise
+        raise failure(GobblerError, error.code, reason, error.answer) from None
 
 
 def _name_in_staging(source: str, staging: str, *, is_archive: bool = False) -> str | None:

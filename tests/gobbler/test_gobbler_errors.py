@@ -285,3 +285,11 @@ def test_where_nothing_can_be_made(by_file: Shell) -> None:
     write_tree(os.path.join(by_file.home, "plain"), {"a": b"a"})
     said = by_file.refused("archive", "create", "-p", "plain", "-o", "/proc/x.zip")
     assert said == "gobbler: /proc: No such file or directory\n"
+
+
+def test_a_refused_archive_is_called_what_its_user_calls_it(by_file: Shell) -> None:
+    """And not what its copy in staging was called, which is gone."""
+    by_file.say("project", "create", "table")
+    write_tree(os.path.join(by_file.home, "tables"), {"t.csv": b"1,2"})
+    said = by_file.refused("upload", "tables/t.csv", "table", "a", "1")
+    assert said.startswith('gobbler: the source "tables/t.csv": this is no archive')
