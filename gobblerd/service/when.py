@@ -5,7 +5,6 @@ configuration stays cheap. Known limits: day of the month and day of the week, w
 both hold (cron itself takes either); there are no names such as `@daily`.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Any
 OFF = "off"
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CRON_FIELDS = 5
+_LONGEST = 10_000 * 86400  # seconds; a date beyond the year 9999 cannot be reckoned
 _NUMBERED = re.compile(r"(\d|\*)(?:-(\d))?(?:/(\d+))?", re.ASCII)
 
 
@@ -59,8 +59,8 @@ def parse_when(text: str) -> When:
         return When()
     seconds = _number(text)
     if seconds is not None:
-        if not math.isfinite(seconds) or seconds < 1:
-            raise ValueError(f"an interval is at least 1 second, not {text}")
+        if not 1 <= seconds <= _LONGEST:
+            raise ValueError(f"an interval is at least 1 second and at most {_LONGEST}, not {text}")
         return When(every=seconds)
     if len(text.split()) != _CRON_FIELDS:
         raise ValueError(

@@ -33,6 +33,7 @@ def test_what_is_a_schedule(text: str, found: When) -> None:
         "-3",
         "inf",
         "nan",
+        "1e300",
         "1 2 3",
         "61 * * * *",
         "* * * * 8",
