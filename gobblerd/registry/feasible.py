@@ -12,14 +12,18 @@ from collections.abc import Iterator
 
 from gobblerd.domain.errors import Fault, Plain
 from gobblerd.registry import layout
-from gobblerd.registry.transaction import Plan
+from gobblerd.registry.transaction import Plan, make_transactions
 from gobblerd.registry.writable import check_writable
 from gobblerd.storage.attributes import APPEND_ONLY, IMMUTABLE, MOUNT_POINT, Standing, standing
 
 
 def check_feasible(root: str, plan: Plan) -> None:
     """Raise Fault, naming it and what to do, where a step of the plan could not be done."""
-    here = standing(layout.join(root, layout.TRANSACTIONS), follow=True) or standing(root, follow=True)
+    here = standing(layout.join(root, layout.TRANSACTIONS), follow=True)
+    if here is None:
+        here = standing(root, follow=True)
+    else:
+        _check_applied(root)
     directories: dict[str, list[tuple[str, bool]]] = {}
     for path, is_document in _targets(plan):
         directory, _, name = path.rpartition("/")
@@ -29,6 +33,14 @@ def check_feasible(root: str, plan: Plan) -> None:
         for name, is_document in names:
             if name:
                 _check_name(root, directory, name, is_document=is_document)
+
+
+def _check_applied(root: str) -> None:
+    """Raise Fault where the record could not be moved once it is applied."""
+    try:
+        check_writable(layout.join(root, layout.APPLIED))
+    except FileNotFoundError:
+        make_transactions(root)
 
 
 def _targets(plan: Plan) -> Iterator[tuple[str, bool]]:

@@ -81,7 +81,7 @@ class Neighbours:
     def _stamp(self, version: Address) -> Stamp:
         path = layout.in_place(version, layout.MANIFEST)
         try:
-            return Stamp.of(os.stat(self._metadata.path(path)))
+            return Stamp.of(os.lstat(self._metadata.path(path)))
         except FileNotFoundError:
             raise Fault("{path} is missing", path=path) from None
 

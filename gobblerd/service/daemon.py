@@ -30,7 +30,7 @@ from gobblerd.registry.record import Record
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
-from gobblerd.registry.writable import check_writable, require_writable
+from gobblerd.registry.writable import require_writable
 from gobblerd.service import logs
 from gobblerd.service.calls import Desk
 from gobblerd.service.config import Config, taken_over
@@ -320,7 +320,7 @@ class Daemon:
         try:
             self._registry.check_marker()
             os.stat(layout.join(self._registry.root, layout.LOGS))
-            check_writable(self._registry.root)
+            require_writable(self._registry.root)
         except (GobblerdError, OSError) as error:
             found.append(f"the registry is not usable: {error}")
         return found

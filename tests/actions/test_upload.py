@@ -225,6 +225,19 @@ def test_an_upload_never_ends_before_it_began(
     assert summary["upload_start"] <= summary["upload_finish"]
 
 
+def test_a_latest_version_whose_manifest_is_a_link_in_a_circle(bench: Bench, project: str) -> None:
+    """As any damaged manifest, it costs the duplicates; who links to it is told which it is."""
+    bench.upload("p/a/1", {"f": b"1"})
+    manifest = bench.root / "p/a/1/..manifest"
+    manifest.unlink()
+    manifest.symlink_to("..manifest")
+    bench.upload("p/a/2", {"f": b"1"})
+    assert "link" not in read(bench, "p/a/2/..manifest")["f"]
+    bench.source("s", {"g": ("link", str(bench.root / "p/a/1/f"))})
+    with pytest.raises(Fault, match=r'a/1/\.\.manifest" cannot be read: "Too many levels of symbolic links"'):
+        bench.run("upload", project="p", asset="a", version="3", source="s")
+
+
 def test_a_latest_version_without_a_summary(bench: Bench, project: str) -> None:
     """It cannot be followed; the new version is latest."""
     bench.upload("p/a/1", {"f": b"1"})

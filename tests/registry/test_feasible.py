@@ -96,6 +96,17 @@ def test_a_usage_that_cannot_be_locked(bench: Bench) -> None:
     bench.run("delete_asset", project="p", asset="a")
 
 
+def test_no_room_for_what_is_applied(bench: Bench) -> None:
+    """A record that could not be moved there would be tried for ever; a missing directory is made."""
+    applied = bench.root / "..transactions/applied"
+    with immutable(applied), pytest.raises(Fault, match=r'applied" cannot be written to'):
+        bench.run("set_quota", **QUOTA)
+    assert os.listdir(bench.root / "..transactions/committed") == []
+    applied.rmdir()
+    bench.run("set_quota", **QUOTA)
+    assert applied.is_dir()
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_no_room_for_events(bench: Bench, kind: str) -> None:
     """What has an event is refused where `..logs` cannot take it; what has none is done."""
