@@ -213,6 +213,22 @@ def test_a_reader_that_goes_away(by_file: Shell) -> None:
     assert output.splitlines()[1:] in (["141"], ["0"])  # 0: all of it fitted into the pipe
 
 
+def test_what_is_no_project_and_no_version_hides_nothing(by_file: Shell) -> None:
+    """Somebody's directory in the registry, or one that is deleted meanwhile, is left out of a list of all."""
+    registry = os.path.join(by_file.home, "mixed")
+    entry = '{"f": {"size": 1, "md5sum": "0cc175b9c0f1b6a831c399e269772661"}}'
+    write_tree(registry, {"p/..usage": b'{"total": 1}', "p/a/1/..manifest": entry.encode()})
+    for foreign in ("lost+found/x/y", "p/a/0"):
+        os.makedirs(os.path.join(registry, foreign))
+    assert by_file.say("usage", "--registry", registry) == "1 B  p\n"
+    assert by_file.say("ls", "-R", "--registry", registry) == "p/a/1/f\n"
+    assert by_file.say("ls", "-R", "p", "--registry", registry) == "a/1/f\n"
+    for asked in (["ls", "-R", "p/a/0"], ["usage", "lost+found"]):
+        with by_file.spawn(*asked, "--registry", registry) as process:
+            _, errors = process.communicate(timeout=60)
+        assert (process.returncode, asked[-1] in errors) == (1, True)
+
+
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_output_that_takes_no_more(by_file: Shell, option: str) -> None:
     """A full disk is told in a sentence that does not deny what was done; closed output is none of our business."""

@@ -78,7 +78,8 @@ def latest(session: Session, project: str, asset: str) -> None:
 def usage(session: Session, project: str | None) -> None:
     """Show what a project occupies, or all of them."""
     if project is None:
-        found = {name: _usage(session, name) for name in sorted(names(session, []))}
+        documents = ((name, session.document(f"{name}/..usage")) for name in sorted(names(session, [])))
+        found = {name: each["total"] for name, each in documents if each is not None}
         session.show(
             found, lambda: columns(((size(total), name) for name, total in found.items()), right=(0,))
         )

@@ -103,14 +103,25 @@ def _files(session: Session, parts: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _files_below(session: Session, parts: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield every file below, by its path from there."""
-    if len(parts) < len(_LEVELS):
-        for name in sorted(names(session, parts)):
-            for row in _files_below(session, [*parts, name]):
-                yield {**row, "name": f"{name}/{row['name']}"}
+    """Yield every file below, by its path from there; none of what is no version (any more)."""
+    above = len(_LEVELS) - 1  # that many names are an asset's, which holds versions
+    if len(parts) > above:
+        before = "/".join((*parts[len(_LEVELS) :], ""))
+        yield from _files_of(_manifest(session, parts[: len(_LEVELS)]), before)
         return
-    version, before = parts[: len(_LEVELS)], "/".join((*parts[len(_LEVELS) :], ""))
-    for path, entry in sorted(_manifest(session, version).items()):
+    for name in sorted(names(session, parts)):
+        below = [*parts, name]
+        found = (
+            _files_of(session.document("/".join((*below, "..manifest"))) or {}, "")
+            if len(parts) == above
+            else _files_below(session, below)
+        )
+        for row in found:
+            yield {**row, "name": f"{name}/{row['name']}"}
+
+
+def _files_of(manifest: Mapping[str, Any], before: str) -> Iterator[dict[str, Any]]:
+    for path, entry in sorted(manifest.items()):
         if path.startswith(before):
             yield _file(path[len(before) :], entry)
 
