@@ -37,6 +37,8 @@ def not_understood(status: int, message: str) -> web.Response:
     Its further lines quote what came. The connection ends, since nobody knows where the next request begins.
     """
     why = message.partition("\n")[0].rstrip(": ")
+    if "url" in why.lower():  # the parser takes ASCII only, as the standard has it; the Go service took more
+        why += "; in a URL, what is not ASCII must be percent-encoded"
     known = why and status < STATUS[Kind.FAULT]
     reason = f"this is no request that HTTP knows: {why}" if known else INTERNAL
     answer = error_answer(reason, status, _EVERYONE)

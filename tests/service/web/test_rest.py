@@ -117,6 +117,7 @@ def test_what_is_no_http_is_told_so_as_every_error_is(server: Server, what: str)
         assert (answer.status, body["status"]) == (400, "ERROR")
         assert body["reason"].startswith("this is no request that HTTP knows: ")
         assert "\n" not in body["reason"]
+        assert ("must be percent-encoded" in body["reason"]) == ("percent-encoded" in what)  # how to mend it
         assert answer.headers["Content-Type"] == "application/json"
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert client.recv(1) == b""
