@@ -50,6 +50,8 @@ def _mend(path: str, error: OSError) -> str:
         return "mount its filesystem to be written (under systemd, name it in ReadWritePaths)"
     if error.errno == errno.ENOTDIR:
         return "move it away: gobblerd makes a directory there"
+    if error.errno == errno.EPERM:
+        return "it is immutable: chattr -i it"
     if os.path.islink(path) and not os.path.exists(path):
         return "it is a symbolic link that goes nowhere: remove it"
     info = os.stat(path)

@@ -99,7 +99,7 @@ def test_a_usage_that_cannot_be_locked(bench: Bench) -> None:
 def test_no_room_for_what_is_applied(bench: Bench) -> None:
     """A record that could not be moved there would be tried for ever; a missing directory is made."""
     applied = bench.root / "..transactions/applied"
-    with immutable(applied), pytest.raises(Fault, match=r'applied" cannot be written to'):
+    with immutable(applied), pytest.raises(Fault, match=r'applied" cannot be written to: .*chattr -i it'):
         bench.run("set_quota", **QUOTA)
     assert os.listdir(bench.root / "..transactions/committed") == []
     applied.rmdir()
