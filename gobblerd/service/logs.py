@@ -68,6 +68,7 @@ class _Lines:
         self._stream = stream
         self._lock = threading.Lock()
         self._left_out = 0  # lines since the last that was written
+        self._room = _watched(stream)
         self.debug = self.info = self.warning = self.error = self.critical = self.exception = self.write
 
     def __call__(self, *_: object) -> "_Lines":
@@ -78,7 +79,7 @@ class _Lines:
         """Write a line."""
         missing = 0
         with self._lock, contextlib.suppress(OSError, ValueError):  # ValueError: closed
-            if not _has_room(self._stream, 0 if self._left_out else _PATIENCE):
+            if self._room and not self._room.poll(0 if self._left_out else _PATIENCE):
                 self._left_out += 1
                 return
             missing, self._left_out = self._left_out, 0
@@ -90,14 +91,14 @@ class _Lines:
             )
 
 
-def _has_room(stream: TextIO, patience: int) -> bool:
-    """Tell whether a line can be written without waiting for longer than that, in milliseconds."""
+def _watched(stream: TextIO) -> "select.poll | None":
+    """Return what tells whether a line can be written without waiting; None for what is not the kernel's."""
+    watching = select.poll()
     try:
-        waiting = select.poll()
-        waiting.register(stream, select.POLLOUT)
-    except (OSError, ValueError, TypeError):  # nothing of the kernel's
-        return True
-    return bool(waiting.poll(patience))
+        watching.register(stream, select.POLLOUT)
+    except (OSError, ValueError, TypeError):
+        return None
+    return watching
 
 
 def _common() -> list[Processor]:
