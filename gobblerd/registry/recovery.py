@@ -39,6 +39,7 @@ class Recovery:
         self._staging = staging
         self._live: set[str] = set()
         self._records: dict[str, Record] = {}  # of others; a record never changes
+        self._hindered: dict[str, str] = {}  # records that cannot be finished, and why, as was logged
         self._lock = threading.Lock()
 
     def adopt(self, transaction: str) -> None:
@@ -220,10 +221,15 @@ class Recovery:
     def _is_applied(self, record: Record) -> bool:
         """Apply a record if its locks are free; False if it is unfinished still."""
         try:
-            return self.apply_dead(record, timeout=0.0)
+            applied = self.apply_dead(record, timeout=0.0)
         except (GobblerdError, OSError) as error:  # Busy, or a place that cannot be locked
-            log.warning("a committed change cannot be finished yet", id=record.id, reason=told(error))
+            reason = told(error)
+            if self._hindered.get(record.id) != reason:  # it is tried every other second, for hours perhaps
+                log.warning("a committed change cannot be finished yet", id=record.id, reason=reason)
+            self._hindered[record.id] = reason
             return False
+        self._hindered.pop(record.id, None)
+        return applied
 
     def _finish(
         self, record: Record, deliver: Callable[[Response], None], consume: Callable[[Record], None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from support.bench import ADMIN, STAGING_ID, Bench
 from support.checker import assert_clean
 from support.obstacles import immutable
@@ -296,7 +297,7 @@ def test_a_record_that_cannot_be_read(bench: Bench) -> None:
 def test_a_place_that_cannot_be_locked_does_not_hold_up_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its change waits, and whoever comes is told; others are finished, and the daemon starts."""
+    """Its change waits, and whoever comes is told, the log once; others are finished, and the daemon starts."""
     bench.run("create_project", project="q")
     die_committed(bench, monkeypatch, "p/..quota", "set_quota", project="p", baseline=1)
     bench.registry = bench.open_registry()
@@ -306,7 +307,10 @@ def test_a_place_that_cannot_be_locked_does_not_hold_up_others(
     lock.mkdir()
     bench.registry = bench.open_registry()
     delivered: list[Response] = []
-    assert bench.registry.recovery.mend(delivered.append, nothing) == 1
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            assert bench.registry.recovery.mend(delivered.append, nothing) == 1
+    assert [line["event"] for line in logged].count("a committed change cannot be finished yet") == 1
     assert [answer.code for answer in delivered] == [200]
     assert read(bench, "q/..quota")["baseline"] == 2
     with pytest.raises(Fault, match=r'"p/\.\.LOCK" cannot be locked: Is a directory'):
