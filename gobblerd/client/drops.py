@@ -6,6 +6,7 @@ hold a hundred thousand entries. Limit: a request that is interrupted after it h
 """
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gobblerd.client.errors import GobblerTimeout, GobblerUnreachable, failure, refusal
+from gobblerd.client.waiting import Waiting, told
 from gobblerd.domain.where import made_in
 
 RESPONSES = "responses"
@@ -52,13 +54,15 @@ def submit(
     *,
     spoof: str | None = None,
     timeout: float | None = None,
+    waiting: Waiting | None = None,
 ) -> dict[str, Any]:
     """Ask for `action` and return the answer's own keys.
 
     With `url=None` nothing but the staging directory is needed. `timeout`: seconds to wait for the answer;
-    by default for as long as the daemon shows signs of life; math.inf: for ever. Raises GobblerError if
-    the request is refused, GobblerTimeout without an answer. The request file is removed in every case:
-    what has not begun is thereby withdrawn.
+    by default for as long as the daemon shows signs of life; math.inf: for ever. `waiting` is called
+    about once a second, from another thread, with the bytes that the daemon has done, and has to do (0: not
+    known). Raises GobblerError if the request is refused, GobblerTimeout without an answer. The request file
+    is removed in every case: what has not begun is thereby withdrawn.
     """
     if not staging:
         raise failure(GobblerUnreachable, None, "requests need a staging directory, and none is given")
@@ -66,7 +70,8 @@ def submit(
         _require_served(staging)
     document = fields if spoof is None else {**fields, "spoof": spoof}
     with _dropped(staging, action, document) as request:
-        answer = _posted(staging, url, request.name, timeout) if url else wait(staging, request.name, timeout)
+        ask = functools.partial(_posted, url) if url else wait
+        answer = ask(staging, request.name, timeout, waiting)
     if answer.code >= _ERRORS_FROM:
         raise refusal(answer.code, _explained(answer.body, request))
     return {key: value for key, value in answer.body.items() if key not in _ENVELOPE}
@@ -79,13 +84,14 @@ def dump_request(
     return {"status": "SUCCESS", **submit(staging, url, action, payload, spoof=spoof)}
 
 
-def wait(staging: str, name: str, timeout: float | None = None) -> Answer:
+def wait(staging: str, name: str, timeout: float | None = None, waiting: Waiting | None = None) -> Answer:
     """Wait for the response file of a request that lies in staging; GobblerTimeout as in `submit`."""
     patience = _Patience(staging, name, timeout)
     pause = _FIRST_PAUSE
-    while (answer := recorded(staging, name)) is None:
-        time.sleep(min(pause, patience.left()))
-        pause = min(pause * _GROWTH, _LAST_PAUSE)
+    with told(_status(staging), name, waiting):
+        while (answer := recorded(staging, name)) is None:
+            time.sleep(min(pause, patience.left()))
+            pause = min(pause * _GROWTH, _LAST_PAUSE)
     return answer
 
 
@@ -138,18 +144,23 @@ def _write(path: str, body: bytes) -> bool:
         return not os.fstat(file.fileno()).st_mode & 0o044
 
 
-def _posted(staging: str, url: str, name: str, timeout: float | None) -> Answer:
+def _posted(url: str, staging: str, name: str, timeout: float | None, waiting: Waiting | None) -> Answer:
     from gobblerd.client import transport  # noqa: PLC0415 - http.client only where HTTP is spoken
 
     try:
-        code, body = transport.post(url, f"/new/{name}", timeout)
+        with told(_status(staging), name, waiting):
+            code, body = transport.post(url, f"/new/{name}", timeout)
     except transport.Lost as lost:
         # The daemon went away, or a proxy lost patience. The request is still there, and so is the answer
         # or will be, once a daemon serves again; if it is not a service that leaves none.
         if not _is_served(staging):
             raise lost.error from None
-        return wait(staging, name, timeout)
+        return wait(staging, name, timeout, waiting)
     return Answer(code, body)
+
+
+def _status(staging: str) -> str:
+    return os.path.join(staging, RESPONSES, _STATUS)
 
 
 def _is_served(staging: str) -> bool:
@@ -194,7 +205,7 @@ class _Patience:
 
     def _sign_of_life(self) -> tuple[int, int] | None:
         with contextlib.suppress(OSError):
-            status = os.stat(os.path.join(self._staging, RESPONSES, _STATUS))
+            status = os.stat(_status(self._staging))
             return status.st_ino, status.st_mtime_ns
         return None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gobblerd.client.drops import submit
 from gobblerd.client.errors import GobblerError, failure
+from gobblerd.client.waiting import Waiting
 from gobblerd.domain.where import written_in
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ def upload_directory(
     *,
     timeout: float | None = None,
     progress: "Progress | None" = None,
+    waiting: Waiting | None = None,
 ) -> None:
     """Upload a directory as a new version.
 
     One that lies directly in staging is taken as it is. Any other is copied there first, by `concurrent`
     threads, and the copy is removed in the end, also after an error or Ctrl-C; `progress` is told files
-    done, files in all, bytes done, bytes in all. `consume` (default: for copies) lets the daemon take
-    files away from what it was given. `ignore_dot` leaves out names that begin with a dot; `probation`
-    uploads for approval. GobblerError if the upload is refused; ValueError for what cannot be copied.
+    done, files in all, bytes done, bytes in all, and `waiting`, as in `submit`, how far the daemon is.
+    `consume` (default: for copies) lets the daemon take files away from what it was given. `ignore_dot`
+    leaves out names that begin with a dot; `probation` uploads for approval. GobblerError if the upload is
+    refused; ValueError for what cannot be copied.
     """
     fields = {
         "project": project,
@@ -62,7 +65,7 @@ def upload_directory(
     name = _name_in_staging(directory, staging)
     if name is not None:
         taken = {**fields, "source": name, "consume": bool(consume)}
-        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
         return
     _require_apart(directory, staging)
     from gobblerd.client.copying import copy_tree  # noqa: PLC0415 - needed only to copy
@@ -74,7 +77,7 @@ def upload_directory(
             copy_tree(directory, copy, ignore_dot=ignore_dot, concurrent=concurrent, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
         with _called(directory, copy):
-            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
     finally:
         _remove(copy)
 
@@ -94,6 +97,7 @@ def upload_archive(
     *,
     timeout: float | None = None,
     progress: "Progress | None" = None,
+    waiting: Waiting | None = None,
 ) -> None:
     """Upload an archive file (tar or zip, compressed or not) as a new version.
 
@@ -114,7 +118,7 @@ def upload_archive(
     name = _name_in_staging(archive, staging, is_archive=True)
     if name is not None:
         taken = {**fields, "source": name, "consume": bool(consume)}
-        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+        submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
         return
     from gobblerd.client.copying import copy_archive  # noqa: PLC0415 - needed only to copy
 
@@ -124,7 +128,7 @@ def upload_archive(
             copy_archive(archive, copy, progress=progress)
         taken = {**fields, "source": os.path.basename(copy), "consume": consume is None or consume}
         with _called(archive, copy):
-            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout)
+            submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
     finally:
         for path in (copy, f"{copy}{RECEIPT_SUFFIX}"):
             with suppress(FileNotFoundError):

@@ -1,13 +1,18 @@
 """`gobbler` before a person: help that fits, bars on a terminal only, completion, questions."""
 
+import json
 import os
 import pty
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from client.middleman import middleman
 from gobbler.shell import GOBBLER, Shell
+from support.daemon import eventually
 from support.places import write_tree
 
 from gobblerd.cli.gobbler.text import columns
@@ -102,8 +107,13 @@ def test_a_new_action_appears_by_itself(by_file: Shell) -> None:
 # ---- bars
 
 
-def on_terminal(shell: Shell, *arguments: str, answer: bytes = b"") -> tuple[int, str]:
-    """Run `gobbler` with a terminal as standard input and error; return its exit code and what that showed."""
+def on_terminal(
+    shell: Shell, *arguments: str, answer: bytes = b"", watch: Callable[[bytes], object] = bool
+) -> tuple[int, str]:
+    """Run `gobbler` with a terminal as standard input and error; return its exit code and what that showed.
+
+    `watch` is given what it has shown so far, again and again.
+    """
     master, slave = pty.openpty()
     environment = {**shell.environment, "TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
@@ -121,6 +131,7 @@ def on_terminal(shell: Shell, *arguments: str, answer: bytes = b"") -> tuple[int
     try:
         while chunk := os.read(master, 65536):
             shown += chunk
+            watch(shown)
     except OSError:  # how Linux says that nobody has the other end
         pass
     finally:
@@ -159,6 +170,35 @@ def test_a_bar_for_each_large_file(over_http: Shell) -> None:
     assert "fetching lab/large/1" in shown
     assert "lab/large/1/large-a" in shown
     assert "lab/large/1/large-b" in shown
+
+
+def test_a_bar_while_the_service_works(by_file: Shell, tmp_path: Path) -> None:
+    """It shows how far the daemon is, as its status document in staging says: for any request that takes long."""
+    responses, seen = tmp_path / "responses", threading.Event()
+    responses.mkdir()
+
+    def requests() -> list[str]:
+        return [name for name in os.listdir(tmp_path) if name.startswith("request-")]
+
+    def work() -> None:
+        eventually(requests, "a request")
+        [request] = requests()
+        at_hand = {"name": request, "bytes_done": 3_000_000, "bytes_total": 12_000_000}
+        write_tree(str(responses), {".status.json": json.dumps({"spool": {"at_hand": [at_hand]}}).encode()})
+        assert seen.wait(60)
+        (responses / "new").write_text('{"status": "SUCCESS", "code": 200}')
+        (responses / "new").rename(responses / request)
+
+    service = threading.Thread(target=work)
+    service.start()
+    shell = Shell(by_file.home, by_file.daemon, {"GOBBLER_STAGING": str(tmp_path), "GOBBLER_URL": ""})
+    asked = ("reindex", "lab", "bars", "1", "--timeout", "60")
+    code, shown = on_terminal(
+        shell, *asked, watch=lambda shown: seen.set() if b"3.0/12.0 MB" in shown else None
+    )
+    service.join()
+    assert code == 0, shown
+    assert "waiting for the answer" in shown
 
 
 def test_no_bar_in_a_log(by_file: Shell, lab: str) -> None:

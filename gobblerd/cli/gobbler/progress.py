@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Display
     from rich.progress import TaskID
 
+    from gobblerd.client.waiting import Waiting
+
+WAITING = "waiting for the answer"
 _LONGEST_NAME = 40  # columns of a file's name
 
 
@@ -32,6 +35,11 @@ class Bars:
     def whole(self, done: int, total: int) -> None:
         """Show how far everything is in bytes, where files are not counted."""
         self._display.update(self._all, completed=done, total=total or None)
+
+    def waiting(self, done: int, total: int) -> None:
+        """Show how far the service is with what it was asked for."""
+        self._display.update(self._all, description=self._then or self._doing)
+        self.whole(done, total)
 
     def each(self, path: str, done: int, size: int) -> None:
         """Show how far one file is, until it is done; files that come in one piece are not shown."""
@@ -69,3 +77,17 @@ def bar(doing: str, then: str = "") -> Iterator[Bars | None]:
     )
     with rich.Progress(*shown, console=Console(stderr=True), transient=True) as display:
         yield Bars(display, doing, then)
+
+
+@contextlib.contextmanager
+def waiting_bar() -> Iterator["Waiting | None"]:
+    """Yield what is to be told while an answer is waited for; the bar appears when it first is."""
+    with contextlib.ExitStack() as shown:
+        bars: list[Bars] = []
+
+        def waiting(done: int, total: int) -> None:
+            if not bars and (found := shown.enter_context(bar(WAITING))):
+                bars.append(found)
+            bars[0].waiting(done, total)
+
+        yield waiting if sys.stderr.isatty() else None

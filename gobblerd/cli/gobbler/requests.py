@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
+from gobblerd.cli.gobbler.progress import waiting_bar
 from gobblerd.cli.gobbler.session import Session, verb
 from gobblerd.domain.messages import REQUEST_PREFIX, action_of
 
@@ -35,7 +36,7 @@ def request(session: Session, file: str, *, action: str | None, no_wait: bool) -
         dropped = drop(str(session.asking.staging), asked, document)
         session.show({"request": dropped}, lambda: [dropped])
         return
-    answer = session.asking.submit(asked, **document)
+    answer = session.submit(asked, document)
     print_answer(session, answer)
 
 
@@ -73,7 +74,8 @@ def wait(session: Session, name: str) -> None:
     path = os.path.join(staging, name)
     if not os.path.lexists(path) and drops.recorded(staging, name) is None:
         raise GobblerError(None, f"there is neither a request {name} in {staging} nor an answer to it")
-    answer = drops.wait(staging, name, session.timeout)
+    with waiting_bar() as waiting:
+        answer = drops.wait(staging, name, session.timeout, waiting)
     _clear_away(staging, path)
     if answer.code >= _ERRORS_FROM:
         raise refusal(answer.code, answer.body)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from gobblerd.cli.gobbler.progress import waiting_bar
 from gobblerd.cli.running import Unprintable
 from gobblerd.domain.errors import GobblerdError
 
@@ -147,9 +148,15 @@ class Session:
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
         """Ask for an action; fields that are None are left out. Return the answer's own keys."""
-        return self.asking.submit(
-            action, **{key: value for key, value in fields.items() if value is not None}
-        )
+        return self.submit(action, {key: value for key, value in fields.items() if value is not None})
+
+    def submit(self, action: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for an action by its request's document; return the answer's own keys."""
+        from gobblerd.client import submit  # noqa: PLC0415 - not needed for help
+
+        staging, url = self.asking.staging, self.asking.url
+        with waiting_bar() as waiting:
+            return submit(staging, url, action, document, timeout=self.timeout, waiting=waiting)
 
     def document(self, path: str) -> Any:
         """Read one JSON document of the registry; None if it is not there."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
-from gobblerd.cli.gobbler.progress import bar
+from gobblerd.cli.gobbler.progress import WAITING, bar
 from gobblerd.cli.gobbler.session import Session, verb
 from gobblerd.domain.where import written_in
 
@@ -44,7 +44,7 @@ def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
         name = _drop(session, wanted)
         session.show({"request": name}, lambda: [name])
         return
-    with bar("copying", "waiting for the answer") as progress:
+    with bar("copying", WAITING) as progress:
         how: dict[str, Any] = {"concurrent": _CONCURRENT}
         put = session.asking.upload_directory
         if wanted.is_archive:
@@ -59,6 +59,7 @@ def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
             ignore_dot=wanted.ignore_dot,
             spoof=wanted.spoof,
             progress=progress,
+            waiting=progress and progress.waiting,
             **how,
         )
     on_probation = wanted.probation or _is_on_probation(session, wanted.place)
