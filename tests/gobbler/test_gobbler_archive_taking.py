@@ -101,7 +101,7 @@ def test_install(shell: Shell, archive: Path, tmp_path: Path) -> None:
         "archive", "install", str(archive), str(tmp_path / "b"), *options, "--postinstall", "top/run.sh"
     )
     assert (tmp_path / "b/ran").exists()
-    assert "1 file still hold that path" in said
+    assert "That path is in 1 file:" in said
     shell.refused("archive", "install", str(archive), str(tmp_path / "c"), *options, "--postinstall", "none")
 
 

@@ -207,7 +207,7 @@ def _installed(done: Any) -> Iterator[str]:
     yield shown(f"It is extracted to {done.path}.")
     if done.references.files:
         more = ", and more" if done.references.truncated else ""
-        yield f"{counted(len(done.references.files), 'file')}{more} still hold that path:"
+        yield f"That path is in {counted(len(done.references.files), 'file')}{more}:"
         yield from columns((path, str(count)) for path, count in done.references.files)
 
 
