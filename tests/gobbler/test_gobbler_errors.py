@@ -180,7 +180,10 @@ def test_interrupting(by_file: Shell, silent: str, signalled: signal.Signals) ->
     """Ctrl-C, TERM and a terminal that is closed withdraw the request and remove the copy; the exit codes are a shell's."""
     source = os.path.join(by_file.home, f"source-{signalled}")
     write_tree(source, {"x": b"x"})
-    with by_file.spawn("upload", source, "lab", "a", "1", "--staging", silent) as process:
+    before = signal.signal(signalled, signal.SIG_DFL)  # as a shell has it, though these tests run under nohup
+    process = by_file.spawn("upload", source, "lab", "a", "1", "--staging", silent)
+    signal.signal(signalled, before)
+    with process:
         eventually(lambda: "request-" in "".join(os.listdir(silent)), "the request")
         process.send_signal(signalled)
         _, errors = process.communicate(timeout=60)
