@@ -15,6 +15,7 @@ from gobbler.shell import GOBBLER, Shell
 from support.daemon import eventually
 from support.places import write_tree
 
+from gobblerd.cli.gobbler.progress import waiting_bar
 from gobblerd.cli.gobbler.text import columns
 
 WALK = """if 1:
@@ -199,6 +200,17 @@ def test_a_bar_while_the_service_works(by_file: Shell, tmp_path: Path) -> None:
     service.join()
     assert code == 0, shown
     assert "waiting for the answer" in shown
+
+
+def test_a_terminal_that_is_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to show the bar on any more, and the wait goes on."""
+    seen = iter([True, False])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: next(seen))
+    with waiting_bar() as waiting:
+        assert waiting is not None
+        waiting(1, 2)
+        waiting(2, 2)
+    assert list(seen) == []
 
 
 def test_no_bar_in_a_log(by_file: Shell, lab: str) -> None:

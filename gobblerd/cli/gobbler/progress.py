@@ -83,11 +83,12 @@ def bar(doing: str, then: str = "") -> Iterator[Bars | None]:
 def waiting_bar() -> Iterator["Waiting | None"]:
     """Yield what is to be told while an answer is waited for; the bar appears when it first is."""
     with contextlib.ExitStack() as shown:
-        bars: list[Bars] = []
+        bars: list[Bars | None] = []  # None where the terminal was closed meanwhile
 
         def waiting(done: int, total: int) -> None:
-            if not bars and (found := shown.enter_context(bar(WAITING))):
-                bars.append(found)
-            bars[0].waiting(done, total)
+            if not bars:
+                bars.append(shown.enter_context(bar(WAITING)))
+            if bars[0] is not None:
+                bars[0].waiting(done, total)
 
         yield waiting if sys.stderr.isatty() else None
