@@ -38,7 +38,7 @@ from gobblerd.service.go_files import (
     spoofing_rule,
 )
 from gobblerd.service.settings import ConfigError, Gathered, Problem, gather, option_of, variable_of
-from gobblerd.service.when import parse_when
+from gobblerd.service.when import LONGEST, parse_when
 from gobblerd.storage.files import Durability
 
 DAY = 86400
@@ -132,7 +132,7 @@ Schedule = Annotated[str, BeforeValidator(_schedule), AfterValidator(_checked_sc
 def _setting(default: Any, description: str, unit: str = "", *, restart: bool = False, **limits: Any) -> Any:
     """Describe a setting: its default, what it means, its unit, whether a change needs a restart."""
     extra: dict[str, Any] = {"unit": unit, "restart": restart}
-    most: Any = {"le": 10_000 * DAY} if unit == "seconds" else {}  # nothing can be waited for much longer
+    most: Any = {"le": LONGEST} if unit == "seconds" else {}
     return Field(default, description=description, json_schema_extra=extra, **most, **limits)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 OFF = "off"
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CRON_FIELDS = 5
-_LONGEST = 10_000 * 86400  # seconds; a date beyond the year 9999 cannot be reckoned
+LONGEST = 10_000 * 86400  # seconds; no thread, calendar or lock can be waited for much longer
 _NUMBERED = re.compile(r"(\d|\*)(?:-(\d))?(?:/(\d+))?", re.ASCII)
 
 
@@ -59,8 +59,8 @@ def parse_when(text: str) -> When:
         return When()
     seconds = _number(text)
     if seconds is not None:
-        if not 1 <= seconds <= _LONGEST:
-            raise ValueError(f"an interval is at least 1 second and at most {_LONGEST}, not {text}")
+        if not 1 <= seconds <= LONGEST:
+            raise ValueError(f"an interval is at least 1 second and at most {LONGEST}, not {text}")
         return When(every=seconds)
     if len(text.split()) != _CRON_FIELDS:
         raise ValueError(
