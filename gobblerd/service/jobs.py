@@ -13,12 +13,14 @@ from typing import Any
 import structlog
 
 from gobblerd.archive.receipt import is_part_of_archive
-from gobblerd.domain.errors import Absent, GobblerdError, told
+from gobblerd.domain.errors import Absent, Fault, GobblerdError, told
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import format_time
+from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
 from gobblerd.registry.counting import UsageCount
+from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.places import Place
 from gobblerd.registry.registry import Registry
 from gobblerd.registry.transaction import Origin
@@ -33,12 +35,16 @@ from gobblerd.staging.status import PurgeCounts
 log = structlog.get_logger(__name__)
 
 _SECOND = 1_000_000_000
+_UNREADABLE = Latest("")  # which no version is called
 _SCRUB_MOST = 7 * DAY * _SECOND  # a daemon that was away for longer does not read all that it missed at once
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a refresh mended: a usage in bytes, or the name of a latest version (None: there was none)."""
+    """What a refresh mended: a usage in bytes, or the name of a latest version.
+
+    None: there was none, or none that can be read.
+    """
 
     place: Address
     stored: int | str | None
@@ -144,7 +150,7 @@ class Jobs:
             except (Absent, FileNotFoundError):
                 continue
             except (GobblerdError, OSError) as error:
-                log.warning("not refreshed", what=what, place=str(place), reason=str(error))
+                log.warning("not refreshed", what=what, place=str(place), reason=told(error))
                 failed.append(str(place))
             else:
                 mended += [difference] if difference else []
@@ -156,11 +162,11 @@ class Jobs:
     def _refresh_usage(self, project: Address) -> Difference | None:
         """Return what the stored usage was, and what is right, where they differ."""
         count = UsageCount(self._metadata, project, self._registry.counted)
-        if count.total() == self._metadata.usage(project.project).total:
+        if count.total() == _stored_usage(self._metadata, project):
             return None
         with self._changing(project) as place:
             total = count.total()
-            stored = place.metadata.usage(project.project).total
+            stored = _stored_usage(place.metadata, project)
             if total == stored:
                 return None
             place.transaction.set_usage(project.project, total)
@@ -172,16 +178,17 @@ class Jobs:
         evidence = self._metadata.latest_evidence(asset)
         if self._right_latest.get(asset) == evidence:
             return None  # as it was when it was last found right
-        if self._metadata.latest(asset) == self._metadata.computed_latest(asset):
+        if _stored_latest(self._metadata, asset) == self._metadata.computed_latest(asset):
             self._right_latest[asset] = evidence
             return None
         with self._changing(asset) as place:
-            latest, stored = place.metadata.computed_latest(asset), place.latest()
+            latest, stored = place.metadata.computed_latest(asset), _stored_latest(place.metadata, asset)
             if stored == latest:
                 return None
             place.point_latest(latest)
             place.commit(Outcome())
-        found = Difference(asset, stored.version if stored else None, latest.version if latest else None)
+        before, right = (each.version if each else None for each in (stored, latest))
+        found = Difference(asset, before or None, right)
         log.warning("latest mended", place=str(asset), stored=found.stored, right=found.right)
         return found
 
@@ -196,12 +203,12 @@ class Jobs:
             try:
                 counts[name] = hunt()
             except (OSError, GobblerdError) as error:
-                log.warning("not purged", what=name, reason=str(error))
+                log.warning("not purged", what=name, reason=told(error))
                 counts["failed"] += 1
         try:
             in_staging = asdict(self._purge_staging(config))
         except OSError as error:
-            log.warning("not purged", what="staging", reason=str(error))
+            log.warning("not purged", what="staging", reason=told(error))
             in_staging = {"failed": 1}
         counts = {**in_staging, **counts, "failed": counts["failed"] + in_staging["failed"]}
         give_back()
@@ -270,7 +277,7 @@ class Jobs:
         except Absent:
             return None
         except (GobblerdError, OSError) as error:
-            log.warning("probation not expired", place=str(version), reason=str(error))
+            log.warning("probation not expired", place=str(version), reason=told(error))
             return False
         log.info("probation expired", place=str(version))
         return True
@@ -332,3 +339,18 @@ class Jobs:
         }
         numbers = {"removed": len(pruned.removed), "failed": len(pruned.failed), "freed_bytes": pruned.freed}
         return JobReport(facts, {**numbers, "kept": len(pruned.kept), "unsure": len(pruned.unsure)})
+
+
+def _stored_usage(metadata: Metadata, project: Address) -> int | None:
+    """Return the total that a project's `..usage` says; None where it cannot be read: it is written anew."""
+    try:
+        return metadata.usage(project.project).total
+    except Fault:
+        return None
+
+
+def _stored_latest(metadata: Metadata, asset: Address) -> Latest | None:
+    try:
+        return metadata.latest(asset)
+    except Fault:  # as above
+        return _UNREADABLE

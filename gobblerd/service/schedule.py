@@ -5,7 +5,8 @@ directory that all daemons of the registry share: a job that another daemon has 
 passed over, and one that was missed is made up once at start. A job that fails is logged, counted and
 shown, and does not stop the others. Known limits: stamps hold this machine's time, so that daemons whose
 clocks differ by more than a job's period may run it twice; a job that was killed in the middle counts as
-run, lest it kill the daemon at every start.
+run, lest it kill the daemon at every start. On a disk that is full there are no stamps, and jobs run all the
+same: the purge is what makes room.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from gobblerd.domain.errors import GobblerdError, told
 from gobblerd.domain.times import NANOSECONDS, format_time, parse_time
 from gobblerd.service.when import When, parse_when
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, Durability, opened, read_all, replace_file
@@ -323,10 +325,9 @@ class Schedule:
                     self._perform(job, tally, last or Stamp(""))
         except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
             tally.failures += 1
-            reason = f"{type(error).__name__}: {error}"
             moment = format_time(time.time_ns())  # the file server may be what is out of reach
+            reason = self._complain("scheduled job could not run", job, error)
             tally.last = replace(tally.last or Stamp(""), start=moment, outcome=_FAILED, reason=reason)
-            self._log.exception("scheduled job could not run", job=job.name)
         finally:
             self._stir()
 
@@ -337,22 +338,35 @@ class Schedule:
 
     def _perform(self, job: Job, tally: _Tally, before: Stamp) -> None:
         stamp = replace(before, start=format_time(self._now()), finish="", outcome=_RUNNING, reason="")
-        self._stamps.write(job.stamp, stamp)
+        with contextlib.suppress(OSError):  # told at the end; on a full disk the purge is what makes room
+            self._stamps.write(job.stamp, stamp)
         tally.runs += 1
         began = time.monotonic()
         try:
             report = job.run()
         except Exception as error:  # noqa: BLE001 - as above
             tally.failures += 1
-            reason = f"{type(error).__name__}: {error}"
+            reason = self._complain("scheduled job failed", job, error, seconds=_since(began))
             stamp = replace(stamp, outcome=_FAILED, reason=reason, failures=before.failures + 1)
-            self._log.exception("scheduled job failed", job=job.name, seconds=_since(began))
         else:
             stamp = replace(stamp, outcome=_DONE, facts=dict(report.facts), failures=0)
             stamp = replace(stamp, numbers=dict(report.numbers), success=format_time(self._now()))
             self._log.info("scheduled job done", job=job.name, seconds=_since(began), facts=stamp.facts)
         tally.last = replace(stamp, finish=format_time(self._now()), seconds=_since(began))
-        self._stamps.write(job.stamp, tally.last)
+        try:
+            self._stamps.write(job.stamp, tally.last)
+        except OSError as error:
+            self._complain("the stamp of a scheduled job could not be written", job, error)
+
+    def _complain(self, what: str, job: Job, error: Exception, **facts: object) -> str:
+        """Log what is wrong, in one line where it is the storage that fails; return it."""
+        if isinstance(error, GobblerdError | OSError):
+            reason = told(error)
+            self._log.error(what, job=job.name, reason=reason, **facts)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+            self._log.error(what, job=job.name, exc_info=error, **facts)
+        return reason
 
 
 def _offset() -> float:

@@ -113,6 +113,26 @@ def test_wrong_latest_is_mended(room: Room) -> None:
     assert audit(str(room.bench.root)) == []
 
 
+def test_what_cannot_be_read_is_written_anew(room: Room) -> None:
+    """As `refresh_usage` and `refresh_latest` do when they are asked to."""
+    (room.bench.root / "p/..usage").write_text("{")
+    (room.bench.root / "p/a/..latest").write_text("")
+    for version in ("1", "2"):
+        room.bench.run("delete_version", project="q", asset="a", version=version, force=True)
+    (room.bench.root / "q/..usage").unlink()
+    (room.bench.root / "q/a/..latest").write_text("[")
+    assert room.jobs.refresh_usage().facts["mended"] == [
+        {"place": "p", "stored": None, "right": 10},
+        {"place": "q", "stored": None, "right": 0},
+    ]
+    assert room.jobs.refresh_latest().facts["mended"] == [
+        {"place": "p/a", "stored": None, "right": "2"},
+        {"place": "q/a", "stored": None, "right": None},
+    ]
+    assert not (room.bench.root / "q/a/..latest").exists()
+    assert audit(str(room.bench.root)) == []
+
+
 def test_an_unchanged_latest_is_not_computed_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what changed since it was last found right is read: summaries, and what `..latest` says."""
     jobs = room.jobs

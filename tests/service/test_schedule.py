@@ -1,5 +1,6 @@
 """gobblerd.service.schedule: once per registry, missed runs made up, failures contained."""
 
+import errno
 import json
 import os
 import threading
@@ -144,7 +145,7 @@ def test_how_a_job_ended_is_shown_until_it_has_ended_again(
     assert work.ran.wait(PATIENCE)
     found = status(schedule)
     assert found.last is not None
-    assert (found.running, found.last.outcome, found.last.reason) == (True, "failed", "OSError: no space")
+    assert (found.running, found.last.outcome, found.last.reason) == (True, "failed", "no space")
     work.go.set()
 
 
@@ -176,7 +177,7 @@ def test_a_job_that_fails_is_contained(make: Callable[..., Schedule], clock: Clo
     assert found.last is not None
     assert (found.last.outcome, found.last.reason) == (
         "failed",
-        "OSError: [Errno 28] No space left on device",
+        "No space left on device",
     )
     assert fire(schedule, "refresh_latest").failures == 0
     clock.time += HOUR
@@ -227,6 +228,42 @@ def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     assert (found.runs, found.failures, work.runs) == (0, 1, 0)
     assert found.last is not None
     assert "not connected" in found.last.reason
+
+
+def test_a_full_disk_does_not_keep_a_purge_from_making_room(
+    make: Callable[..., Schedule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs without a stamp, is done, and one line says that it has none; with room, all is as ever."""
+    work = Work()
+    schedule = make(Job("purge", work, "3600"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logged:
+        patch.setattr("gobblerd.service.schedule.replace_file", full)
+        found = fire(schedule)
+    assert [entry["event"] for entry in logged] == [
+        "scheduled job done",
+        "the stamp of a scheduled job could not be written",
+    ]
+    assert found.last is not None
+    assert (work.runs, found.failures, found.last.outcome) == (1, 0, "done")
+    stamp = tmp_path / "..transactions/state/purge.json"
+    assert not stamp.exists()
+    fire(schedule)
+    assert (work.runs, stamp.exists()) == (2, True)
+
+
+def test_a_failing_disk_is_told_in_a_line(make: Callable[..., Schedule]) -> None:
+    """Only a fault of ours needs a traceback."""
+    full = Work(OSError(errno.ENOSPC, "No space left on device", "/disk/file"))
+    schedule = make(Job("scrub", full, "3600"), Job("purge", Work(KeyError("k")), "3600"))
+    with structlog.testing.capture_logs() as logged:
+        fire(schedule, "scrub")
+        fire(schedule)
+    assert [entry.get("reason") for entry in logged] == ["/disk/file: No space left on device", None]
+    assert ["exc_info" in entry for entry in logged] == [False, True]
 
 
 def test_a_missed_run_is_made_up_once(make: Callable[..., Schedule], clock: Clock) -> None:
