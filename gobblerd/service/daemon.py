@@ -19,23 +19,20 @@ from functools import partial
 import structlog
 
 from gobblerd import __version__
-from gobblerd.actions.action import Policy
 from gobblerd.actions.discovery import discover
-from gobblerd.archive.exports import ExportPolicy
 from gobblerd.domain.errors import GobblerdError, told
 from gobblerd.domain.times import format_time
 from gobblerd.registry import layout
 from gobblerd.registry.consume import consume_listed
 from gobblerd.registry.record import Record
 from gobblerd.registry.registry import Registry
-from gobblerd.registry.source import Limits
 from gobblerd.registry.transaction import make_transactions
-from gobblerd.registry.writable import require_writable
+from gobblerd.registry.writable import check_writable, require_writable
 from gobblerd.service import logs
 from gobblerd.service.calls import Desk
 from gobblerd.service.config import Config, taken_over
 from gobblerd.service.descriptors import open_as_many_as_allowed
-from gobblerd.service.dispatch import Dispatcher, Rules
+from gobblerd.service.dispatch import Dispatcher
 from gobblerd.service.front import Front
 from gobblerd.service.gauges import Gauges
 from gobblerd.service.housekeeping import Housekeeping
@@ -43,6 +40,7 @@ from gobblerd.service.jobs import Jobs
 from gobblerd.service.memory import use_few_arenas
 from gobblerd.service.metrics import Metrics
 from gobblerd.service.notify import Notifier
+from gobblerd.service.parts import rules_of, spool_limits_of, watch_settings_of
 from gobblerd.service.schedule import JobStatus, Schedule
 from gobblerd.service.settings import ConfigError
 from gobblerd.service.shares import Shares
@@ -51,8 +49,7 @@ from gobblerd.service.vitals import Vitals
 from gobblerd.service.web.messages import Settings, Setup
 from gobblerd.service.web_process import WebProcess, listening_sockets
 from gobblerd.service.workers import Posts, Workers
-from gobblerd.staging.directory import Staging
-from gobblerd.staging.settings import SpoolLimits, WatchSettings
+from gobblerd.staging.directory import RESPONSES, Staging
 from gobblerd.staging.spool import Spool, SpoolStatus
 from gobblerd.staging.watcher import Watcher
 from gobblerd.storage.turn import Turn
@@ -62,40 +59,6 @@ log = structlog.get_logger(__name__)
 _SHARE_OF_DRAIN = 0.6  # of drain_timeout: how long uncommitted work may go on before it is given back
 _TICK = 0.05
 _TIDYING = 2.0  # seconds for what answered requests leave behind: a record, the files of what was deleted
-
-
-def rules_of(config: Config) -> Rules:
-    """Return the part of the configuration that decides who may do what."""
-    limits = Limits(
-        files=config.upload_max_files,
-        size=config.upload_max_bytes,
-        depth=config.upload_max_depth,
-        path=config.upload_max_path_bytes,
-    )
-    policy = Policy(
-        whitelist=config.whitelist,
-        limits=limits,
-        enforce_quota=config.quota_enforced,
-        quota_baseline=config.quota_baseline,
-        quota_growth_rate=config.quota_growth_rate,
-        exports=ExportPolicy(config.export_directory, config.export_max_bytes, config.export_name_template),
-    )
-    return Rules(frozenset(config.administrators), config.spoofing_rules, policy)
-
-
-def spool_limits_of(config: Config) -> SpoolLimits:
-    """Return the part of the configuration that the spool goes by."""
-    return SpoolLimits(
-        max_request_bytes=config.max_request_bytes,
-        request_settle=config.request_settle,
-        write_settle=config.write_settle,
-        request_expiry=config.request_expiry,
-        post_expiry=config.post_expiry,
-        max_queued=config.max_queued,
-        max_queued_per_user=config.max_queued_per_user,
-        short_slots=config.short_workers,
-        long_slots=config.long_workers,
-    )
 
 
 class Daemon:
@@ -112,6 +75,8 @@ class Daemon:
         self._notifier = Notifier()
         self._state = "starting"
         self._exit_code = 0
+        self._hindrances: list[str] = []  # why what is committed cannot be finished
+        self._failing: type[Exception] | None = None  # how the housekeeping failed last, as was logged
         self._reloading = threading.Lock()  # hangups may come faster than they are dealt with
         self._began = threading.Event()  # recovery is done, requests are served
 
@@ -169,7 +134,7 @@ class Daemon:
         self._workers = Workers(
             self._spool, self._dispatcher, turn, short=config.short_workers, long=config.long_workers
         )
-        self._watcher = Watcher(self._staging, self._spool, self._watch_settings)
+        self._watcher = Watcher(self._staging, self._spool, lambda: watch_settings_of(self._config))
         self._jobs = Jobs(self._registry, self._staging, self._spool, lambda: self._config)
         state = layout.join(config.registry, layout.STATE)
         self._schedule = Schedule(
@@ -185,10 +150,6 @@ class Daemon:
             Gauges(self._spool.snapshot, self._schedule.snapshot, shares.figures, self._vitals)
         )
         self._started = format_time(self._staging.clock.now())
-
-    def _watch_settings(self) -> WatchSettings:
-        config = self._config
-        return WatchSettings(config.watch, config.sweep_interval_local, config.sweep_interval_remote)
 
     @property
     def _url(self) -> str:
@@ -277,8 +238,10 @@ class Daemon:
             if not self._looks:
                 return self._status.touch()
             if self._began.is_set() and self._state == "serving":
+                self._hindrances = _refusals(
+                    "what was done cannot be finished or answered", self._mend_and_count
+                )
                 self._vitals.look()
-                self._vitals.unfinished = self._mend()
                 self._schedule.follow_clock()
                 quiet = not (self._vitals.unfinished or self._vitals.problems())
             if whole or not quiet:
@@ -286,9 +249,15 @@ class Daemon:
             else:
                 quiet = self._status.touch()
         except (OSError, GobblerdError) as error:
-            log.warning("housekeeping failed", reason=str(error))
+            if type(error) is not self._failing:  # it comes every other second, for days perhaps
+                log.warning("housekeeping failed", reason=told(error))
+            self._failing = type(error)
             return False
+        self._failing = None
         return quiet
+
+    def _mend_and_count(self) -> None:
+        self._vitals.unfinished = self._mend()
 
     def _makes_progress(self) -> bool:
         return not self._began.is_set() or self._workers.alive
@@ -308,22 +277,28 @@ class Daemon:
 
     def _troubles(self) -> list[str]:
         """Look for what keeps the daemon from serving; nothing if all is well."""
-        found = []
+        found = list(self._hindrances)
         if not self._watcher.alive:
             found.append(f"the watcher does not work: {self._watcher.reason}")
+        elif trouble := self._staging.trouble():
+            found.append(trouble)
+        else:
+            found += _refusals(
+                "no request can be answered",
+                partial(check_writable, os.path.join(self._staging.path, RESPONSES)),
+            )
         if not self._workers.alive:
             found.append("a worker thread has died")
         if not self._schedule.alive:
             found.append("the scheduler does not run")
         if self._front is not None and not self._front.alive:
             found.append("the web process has died, and is being replaced")
-        try:
-            self._registry.check_marker()
-            os.stat(layout.join(self._registry.root, layout.LOGS))
-            require_writable(self._registry.root)
-        except (GobblerdError, OSError) as error:
-            found.append(f"the registry is not usable: {error}")
-        return found
+        return found + _refusals("the registry is not usable", self._require_registry)
+
+    def _require_registry(self) -> None:
+        self._registry.check_marker()
+        os.stat(layout.join(self._registry.root, layout.LOGS))
+        require_writable(self._registry.root)
 
     # -- signals ---------------------------------------------------------------------------------------
 
@@ -397,3 +372,12 @@ class Daemon:
         sys.stderr.flush()
         sys.stdout.flush()
         os._exit(self._exit_code)
+
+
+def _refusals(what: str, do: Callable[[], object]) -> list[str]:
+    """Do something; return why it cannot be done, nothing where it can."""
+    try:
+        do()
+    except (GobblerdError, OSError) as error:
+        return [f"{what}: {told(error)}"]
+    return []

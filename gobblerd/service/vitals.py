@@ -1,4 +1,4 @@
-"""Whether the daemon can serve: looked at in the housekeeping's rounds, told to whoever asks.
+"""Whether the daemon can serve: looked at in the housekeeping's rounds, logged, told to whoever asks.
 
 What is told lies in memory. A look that does not come back, since a file server hangs, is a finding of its
 own: it is told once the last one is too old.
@@ -8,6 +8,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 STALE_SECONDS = 30.0  # many rounds of the housekeeping
 
@@ -45,6 +49,7 @@ class Vitals:
         self._looked = clock()
         self._problems: list[str] = ["starting: what the last run left is being looked at"]
         self._announced = ""
+        self._logged: list[str] = []
         self.unfinished = 0  # committed changes that are not applied yet
         self.spaces: Mapping[str, Space] = {}
 
@@ -58,8 +63,17 @@ class Vitals:
             except OSError as error:
                 problems.append(f"the {what} directory cannot be reached: {error.strerror}")
         self.spaces = spaces
+        self._log(problems)
         self._problems = problems
         self._looked = self._clock()
+
+    def _log(self, problems: list[str]) -> None:
+        for each in problems:
+            if each not in self._logged:
+                log.error("cannot serve as it should", reason=each)
+        if self._logged and not problems:
+            log.info("serves as it should again")
+        self._logged = problems
 
     def announce(self, problem: str) -> None:
         """Tell this from now on, whatever is found besides."""

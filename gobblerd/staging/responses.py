@@ -16,7 +16,7 @@ import structlog
 
 from gobblerd.domain.messages import REQUEST_PREFIX, Identity, Response, error_body
 from gobblerd.domain.times import format_time, parse_time
-from gobblerd.staging.directory import Staging
+from gobblerd.staging.directory import RESPONSES, Staging
 from gobblerd.storage.files import (
     READ_DIRECTORY,
     READ_FILE,
@@ -119,8 +119,11 @@ class ResponseFiles:
             del self._prepared[name]
             return
         self._discard(name)
-        temporary, data = self._temporary(), response_bytes(response)
-        replace_file(self._fd, temporary, name, data, disk.durability, settle=disk.settle, names=not recorded)
+        temporary, data, names = self._temporary(), response_bytes(response), not recorded
+        try:
+            replace_file(self._fd, temporary, name, data, disk.durability, settle=disk.settle, names=names)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, RESPONSES) from error
 
     def sync(self) -> None:
         """Make all that was written durable; OSError."""

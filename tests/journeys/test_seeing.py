@@ -4,9 +4,11 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import PROJECT_ROOT, RunningDaemon, StartDaemon, eventually
+from support.obstacles import immutable
 from support.places import Users
 
 TABLE = os.path.join(PROJECT_ROOT, "docs", "metrics.md")
@@ -129,10 +131,26 @@ def test_health_tells_of_a_staging_directory_that_was_replaced(start_daemon: Sta
     os.rename(daemon.staging, f"{daemon.staging}-away")
     os.mkdir(daemon.staging)
     eventually(lambda: daemon.get("/healthz").code == 503, "/healthz to say so")
-    assert "the watcher does not work" in daemon.get("/healthz").json()["reason"]
+    assert "was replaced or unmounted" in daemon.get("/healthz").json()["reason"]
     os.rmdir(daemon.staging)
     os.rename(f"{daemon.staging}-away", daemon.staging)
     eventually(lambda: daemon.get("/healthz").code == 200, "the daemon to be well again")
+
+
+def test_health_tells_where_no_answer_can_be_written(start_daemon: StartDaemon) -> None:
+    """As on a filesystem that went read-only: said once in the log, not in every round; then all is answered."""
+    daemon = start_daemon()
+    daemon.done("create_project", {"project": "p"})
+    with immutable(Path(daemon.staging, "responses")):
+        name = daemon.drop("create_project", {"project": "q"})
+        eventually(lambda: daemon.get("/healthz").code == 503, "/healthz to say so")
+        assert "no request can be answered" in daemon.get("/healthz").json()["reason"]
+        eventually(lambda: daemon.logged().count('"again_in"') > 3, "some rounds to pass")
+    assert daemon.wait(name).code == 200
+    eventually(lambda: daemon.get("/healthz").code == 200, "the daemon to be well again")
+    log = daemon.logged()
+    assert log.count("no request can be answered") == log.count("serves as it should again") == 1
+    assert log.count("housekeeping failed") <= 1
 
 
 def test_a_request_names_its_requester_nowhere(daemon: RunningDaemon, users: Users) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import eventually
 from support.registries import Book, make_context
@@ -192,3 +193,18 @@ def test_a_directory_that_is_gone_is_a_problem() -> None:
     assert set(vitals.spaces) == {"staging"}
     vitals.announce("stopping")
     assert vitals.problems()[0] == "stopping"
+
+
+def test_a_problem_is_logged_when_it_comes_and_when_all_are_gone() -> None:
+    """Not in every look: they come every other second, for days perhaps."""
+    problems: list[str] = []
+    vitals = Vitals({}, lambda: list(problems))
+    with structlog.testing.capture_logs() as logged:
+        for now in ([], ["a"], ["a"], ["a", "b"], ["b"], [], []):
+            problems[:] = now
+            vitals.look()
+    assert [entry.get("reason", entry["event"]) for entry in logged] == [
+        "a",
+        "b",
+        "serves as it should again",
+    ]

@@ -243,10 +243,7 @@ def test_a_full_disk_does_not_keep_a_purge_from_making_room(
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as logged:
         patch.setattr("gobblerd.service.schedule.replace_file", full)
         found = fire(schedule)
-    assert [entry["event"] for entry in logged] == [
-        "scheduled job done",
-        "the stamp of a scheduled job could not be written",
-    ]
+    assert logged[-1]["event"] == "the stamp of a scheduled job could not be written"
     assert found.last is not None
     assert (work.runs, found.failures, found.last.outcome) == (1, 0, "done")
     stamp = tmp_path / "..transactions/state/purge.json"
@@ -257,8 +254,8 @@ def test_a_full_disk_does_not_keep_a_purge_from_making_room(
 
 def test_a_failing_disk_is_told_in_a_line(make: Callable[..., Schedule]) -> None:
     """Only a fault of ours needs a traceback."""
-    full = Work(OSError(errno.ENOSPC, "No space left on device", "/disk/file"))
-    schedule = make(Job("scrub", full, "3600"), Job("purge", Work(KeyError("k")), "3600"))
+    full = OSError(errno.ENOSPC, "No space left on device", "/disk/file")
+    schedule = make(Job("scrub", Work(full), "3600"), Job("purge", Work(KeyError("k")), "3600"))
     with structlog.testing.capture_logs() as logged:
         fire(schedule, "scrub")
         fire(schedule)
