@@ -18,7 +18,7 @@ _START_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 45.0
 _POLL = 0.01
 _PORTS_TRIED = 3
-_PORT_TAKEN = "cannot serve"  # what gobblerd says of it
+_PORT_TAKEN = "cannot listen on port"  # what gobblerd says of it
 
 
 def start_gobbler(

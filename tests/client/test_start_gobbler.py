@@ -101,6 +101,29 @@ def test_start_that_fails() -> None:
     assert "/nonexistent/s is not there" in said
 
 
+def test_a_port_that_another_program_takes_meanwhile() -> None:
+    """Then it is started on another one; a port that its caller chose is not replaced."""
+    port, said = run("""
+import http.server, threading
+from gobblerd.client import service
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+other = http.server.HTTPServer(("127.0.0.1", service._free_port()), Handler)
+threading.Thread(target=other.serve_forever, daemon=True).start()
+taken = other.server_address[1]
+ports = iter([taken, service._free_port()])
+service._free_port = lambda: next(ports)
+try:
+    client.start_gobbler(port=taken)
+except client.GobblerUnreachable as error:
+    said = error.reason
+print(json.dumps([client.start_gobbler()[3], said]))
+""")
+    assert port.startswith("http://127.0.0.1:")
+    assert "Address already in use" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_outlives_its_user(number: int) -> None:
     """When the program that started it is killed, the daemon goes too."""
