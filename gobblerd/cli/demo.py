@@ -29,7 +29,7 @@ from rich.tree import Tree
 
 from gobblerd.registry import layout
 
-SERVER = (sys.executable, "-m", "gobblerd", "serve")
+SERVER = (sys.executable, "-P", "-m", "gobblerd", "serve")  # -P: nothing of where we happen to be
 _START_TIMEOUT = 20.0  # seconds
 _ANSWER_TIMEOUT = 30.0
 _STOP_TIMEOUT = 30.0

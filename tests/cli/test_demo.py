@@ -130,6 +130,23 @@ def test_settings_of_the_environment_do_not_reach_the_demonstration(monkeypatch:
     assert not [name for name in seen[0] if name.startswith("GOBBLERD_")]
 
 
+def test_files_that_lie_about_are_not_run(tmp_path: Path) -> None:
+    """Whoever tries it in a directory of programs of their own has none of them taken for a library."""
+    (tmp_path / "click.py").write_text("raise RuntimeError")
+    program = "from gobblerd.cli import demo; demo.run(demo.Console(), demo.SERVER, once=True)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Stopped; the directories are removed." in done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_the_daemon_and_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 0, no process, no directory."""
