@@ -76,7 +76,7 @@ def _prefix(text: str) -> str:
 
 def _schedule(value: object) -> object:
     """Take a number for the text that it is."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return str(value).removesuffix(".0") if type(value) in {int, float} else value
 
 
 def _checked_schedule(text: str) -> str:

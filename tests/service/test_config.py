@@ -87,6 +87,22 @@ def test_texts_of_environment_and_options_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("60", "60"),
+        ("90.0", "90"),
+        ("1.5", "1.5"),
+        ("2592000", "2592000"),
+        ("1234567", "1234567"),
+        ("1e6", "1000000"),
+    ],
+)
+def test_an_interval_is_the_number_that_was_written(written: Write, number: str, text: str) -> None:
+    """However large; that is also how it is shown."""
+    assert load(written(f"schedule_scrub = {number}"), {}, {}).schedule_scrub == text
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ('port = "80"', 'port: should be a whole number, not "80"'),
@@ -118,6 +134,7 @@ def test_texts_of_environment_and_options_are_converted() -> None:
         ("[spoofing]\nport = 80", "spoofing: port: is a setting, not a user: put it above"),
         ('host = ""', 'host: should not be empty, not ""'),
         ('schedule_purge = "1 2 3"', 'schedule_purge: neither "off", nor a number of seconds, nor a cron'),
+        (f"schedule_purge = 1{'0' * 400}", "schedule_purge: an interval is at least 1 second and at most"),
         ("schedule_purge = true", "schedule_purge: should be a text, not True"),
         ("prot = 1", "prot: there is no such setting; did you mean port?"),
         ("zzz = 1", "zzz: there is no such setting"),
