@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -47,7 +46,7 @@ from gobblerd.service.shares import Shares
 from gobblerd.service.status import Serving, StatusFile, Watching, status_document, write_status
 from gobblerd.service.vitals import Vitals
 from gobblerd.service.web.messages import Settings, Setup
-from gobblerd.service.web_process import WebProcess, listening_sockets
+from gobblerd.service.web_process import WebProcess, listening_sockets, url_of
 from gobblerd.service.workers import Posts, Workers
 from gobblerd.staging.directory import RESPONSES, Staging
 from gobblerd.staging.spool import Spool, SpoolStatus
@@ -153,8 +152,7 @@ class Daemon:
 
     @property
     def _url(self) -> str:
-        host = self._config.host if self._config.host != "0.0.0.0" else socket.gethostname()  # noqa: S104
-        return f"http://{host}:{self._config.port}{self._config.prefix}"
+        return url_of(self._config.host, self._config.port, self._config.prefix)
 
     # -- serving ---------------------------------------------------------------------------------------
 

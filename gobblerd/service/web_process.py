@@ -23,6 +23,7 @@ _PORT_MENDS: Mapping[int | None, str] = {
     errno.EADDRINUSE: "another process has it: end that, or set another port (0 for no HTTP)",
     errno.EACCES: "a port below 1024 needs CAP_NET_BIND_SERVICE: grant that, or set a higher port",
 }
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared
 _HOST_MEND = "set host to a name or an address of this machine"
 _SPAWN_MENDS: Mapping[int | None, str] = {
     errno.EACCES: "the daemon's account must be allowed to execute it: make the virtual environment anew "
@@ -83,6 +84,12 @@ class WebProcess:
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
+
+
+def url_of(host: str, port: int, prefix: str) -> str:
+    """Return where clients elsewhere find what listens on a host; every address has this machine's name."""
+    name = socket.gethostname() if host in _EVERY_ADDRESS else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}{prefix}"
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
