@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from doctor.clinic import ACCOUNT, STRANGER, Clinic, injecting, mounted, need, replacing
 from support.crowd import python_for
+from support.daemon import PROJECT_ROOT
 from support.places import as_user, ids_of
 
 from gobblerd.cli.doctor.storage import _reach
@@ -191,8 +193,8 @@ def test_an_interpreter_that_the_account_may_not_execute(clinic: Clinic) -> None
     """As that of a virtual environment which root made from one in root's home."""
     home = Path(clinic.base, "home")
     home.mkdir(0o700)
-    Path(home, "python").symlink_to("/usr/bin/python3")
     *env, python = python_for(ACCOUNT)
+    Path(home, "python").symlink_to(python)
     report = clinic.examine(python=[*env, f"{home}/python"])
     assert report["interpreter"].result == "fail", report
     assert report["interpreter"].found.startswith(f"{home}/python (")
@@ -209,6 +211,16 @@ def test_a_package_that_the_account_may_not_read(clinic: Clinic) -> None:
     report = clinic.examine(python=[env, f"{path}:{hidden}".replace("=", f"={hidden}:"), *python])
     assert report["interpreter"].result == "fail", report
     assert "cannot import gobblerd" in report["interpreter"].found
+
+
+def test_a_package_whose_extensions_were_not_built(clinic: Clinic) -> None:
+    """It works, and is said to be the slower for it."""
+    plain = Path(clinic.base, "plain")
+    shutil.copytree(Path(PROJECT_ROOT, "gobblerd"), plain / "gobblerd", ignore=shutil.ignore_patterns("*.so"))
+    env, path, *python = python_for(ACCOUNT)
+    found = clinic.examine(python=[env, path.replace("=", f"={plain}:"), *python, "-P"])["interpreter"]
+    assert found.result == "ok"
+    assert "without extensions in C" in found.found
 
 
 def test_root_as_the_account(clinic: Clinic) -> None:

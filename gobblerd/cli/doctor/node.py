@@ -16,6 +16,10 @@ from gobblerd.staging.users import NameServiceFailed, look_up_name
 from gobblerd.storage.files import Durability, write_file
 
 _IMPORTED = ("gobblerd.cli.serve", "gobblerd.service.daemon", "gobblerd.service.web.main")
+_IS_FAST = (  # whether all extensions in C are there, and are used
+    "from gobblerd.registry import listing, sums; from gobblerd.storage import native; "
+    "print(None not in (native.NATIVE, native.SINGLE, sums.SUMS, listing.NAMES))"
+)
 _HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 _WATCHES = "/proc/sys/fs/inotify/max_user_watches"
 _INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
@@ -40,7 +44,7 @@ def _account(site: Site) -> Found:
 
 def _interpreter(site: Site) -> Found:
     """Run our interpreter as the account, from its start: what root runs, root has imported."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; import {', '.join(_IMPORTED)}"
+    program = f"import sys; sys.path[:] = {sys.path!r}; import {', '.join(_IMPORTED)}; {_IS_FAST}"
     try:
         ran = subprocess.run(  # noqa: S603 - our own interpreter and text
             [sys.executable, "-P", "-c", program],
@@ -54,7 +58,12 @@ def _interpreter(site: Site) -> Found:
     if ran.returncode != 0:
         *_, last = ran.stderr.splitlines() or [f"exit code {ran.returncode}"]
         return fail(f"{sys.executable} runs, but cannot import gobblerd: {escaped(last)}")
-    return ok(f"{sys.executable} runs as {site.account.name}, and imports gobblerd")
+    extensions = (
+        "with its extensions in C"
+        if ran.stdout.split() == ["True"]
+        else "without extensions in C: uploads and counting are slower"
+    )
+    return ok(f"{sys.executable} runs as {site.account.name}, and imports gobblerd {extensions}")
 
 
 def _hardlinks(_site: Site) -> Found:
