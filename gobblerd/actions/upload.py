@@ -188,11 +188,11 @@ class _Work:
             self._neighbours.check(staged.linked_versions(place))
             on_probation = bool(self._upload.on_probation) or not right.trusted
             self._write_summary(asset, staged, on_probation=on_probation)
-            self._plan(asset, staged, slot, right)
+            latest = None if on_probation else Latest(place.version)
+            self._plan(asset, staged, slot, right, latest)
             size = stored_bytes(staged.manifest)
             asset.transaction.add_usage(place.project, size)
-            if not on_probation:
-                asset.point_latest(Latest(place.version))
+            if latest is not None:
                 asset.log(Event("add-version", place, latest=True))
             if self._quota() is not None:
                 asset.take_usage_lock()
@@ -210,20 +210,27 @@ class _Work:
         if asset.transaction.disk.syncs_names:
             sync_directory(staged.path)
 
-    def _plan(self, asset: Place, staged: Staged, slot: str, right: UploadRight) -> None:
+    def _plan(
+        self, asset: Place, staged: Staged, slot: str, right: UploadRight, latest: Latest | None
+    ) -> None:
         """Plan the version to appear, within its asset if that is new too, and what is to be consumed."""
-        if asset.rights.asset_exists:
-            asset.transaction.install(slot, str(self._place), fresh=True)
+        if not asset.rights.asset_exists:
+            self._plan_asset(asset, staged, right, latest)
         else:
-            self._plan_asset(asset, staged, right)
+            asset.transaction.install(slot, str(self._place), fresh=True)
+            if latest is not None:
+                asset.point_latest(latest)
         if self._upload.consume:
             found = self._offer.consumable(staged)
             listing = asset.transaction.stage_file(listing_bytes(found.stored))
             asset.transaction.plan.consume = Consume(found.name, found.inode, listing)
 
-    def _plan_asset(self, asset: Place, staged: Staged, right: UploadRight) -> None:
+    def _plan_asset(self, asset: Place, staged: Staged, right: UploadRight, latest: Latest | None) -> None:
         directory = asset.stage_asset()
         rename(staged.path, layout.join(directory, self._place.version))
+        if latest is not None:
+            path = layout.join(directory, layout.LATEST)
+            asset.transaction.write_staged(path, documents.latest_bytes(latest))
         if right.makes_owner:
             owned = Permissions(owners=(self._context.caller.user,))
             path = layout.join(directory, layout.PERMISSIONS)

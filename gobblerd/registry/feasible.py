@@ -47,12 +47,10 @@ def _targets(plan: Plan) -> Iterator[tuple[str, bool]]:
     """Yield each path that a step moves something to or from, and whether it is that of a document."""
     for step in plan.steps:
         yield step.path, step.kind == "write" or (step.kind == "install" and not step.fresh)
-    installed = {step.path for step in plan.steps if step.fresh}
     for project in {**plan.values.usage_changes, **plan.values.usage_totals}:
         yield layout.join(project, layout.USAGE), True
     for asset in plan.values.latest:
-        if str(asset) not in installed:
-            yield layout.in_place(asset, layout.LATEST), True
+        yield layout.in_place(asset, layout.LATEST), True
     if plan.events:
         yield f"{layout.LOGS}/", False
 

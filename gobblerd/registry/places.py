@@ -111,7 +111,6 @@ class Place:
     def commit(self, outcome: Outcome) -> Outcome:
         """Make everything planned happen, together with its events and its response."""
         for project in self.transaction.plan.values.usage_changes:
-            self.metadata.usage(project)  # a needed document that cannot be read: refuse before, not after
             self.keeper.check_usage_lock(self.held, project)
         check_feasible(self.metadata.root, self.transaction.plan)
         self.keeper.check_renames(self.address)

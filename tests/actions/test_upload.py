@@ -22,6 +22,7 @@ from gobblerd.actions.action import Context, Policy
 from gobblerd.domain.errors import Absent, Busy, Exceeded, Fault, Forbidden, Stopped, Wrong
 from gobblerd.domain.permissions import Caller
 from gobblerd.domain.times import parse_time
+from gobblerd.registry import apply
 from gobblerd.registry.source import Limits
 from gobblerd.storage.clock import FileClock
 
@@ -122,6 +123,23 @@ def test_the_first_version_of_a_new_asset(bench: Bench, project: str) -> None:
         {"type": "add-version", "project": "p", "asset": "a", "version": "1", "latest": True}
     ]
     assert_clean(str(bench.root))
+
+
+@pytest.mark.parametrize("on_probation", [False, True])
+def test_a_new_asset_appears_whole(
+    bench: Bench, project: str, monkeypatch: pytest.MonkeyPatch, *, on_probation: bool
+) -> None:
+    """From its first moment on it is known which version is its latest."""
+    seen: list[list[str]] = []
+
+    def rename(source: str, target: str) -> None:
+        os.rename(source, target)
+        if target == str(bench.root / "p/a"):
+            seen.append(sorted(os.listdir(target)))
+
+    monkeypatch.setattr(apply, "rename", rename)
+    bench.upload("p/a/1", {"f": b"x"}, on_probation=on_probation)
+    assert seen == [["..LOCK", "1"] if on_probation else ["..LOCK", "..latest", "1"]]
 
 
 def test_further_versions(bench: Bench, project: str) -> None:
