@@ -1,7 +1,7 @@
 """Auditing a registry: every invariant that can be checked from disk, read-only, beside living daemons.
 
-An audit is an iterator over units (the registry itself, each project, asset and version, the events, the
-transactions) and a function that audits one unit by itself, so that the units may be shared out.
+What is audited are units (the registry itself, each project, asset and version, the events, the
+transactions), each by itself, so that they may be shared out.
 
 No lock is taken, so what is seen may be half of a change. A finding is reported only if a second look, a
 moment later where anything is recent, finds the same with the same evidence, and no committed transaction
@@ -243,11 +243,7 @@ class Audit:
             if not os.path.lexists(self.metadata.path(unit.path)):
                 return Look()  # removed since it was listed
             return self._unread(unit, "it changed while it was read")
-        except (
-            OSError,
-            ValueError,
-            GobblerdError,
-        ) as error:  # one odd thing must not end the audit of the rest
+        except (OSError, ValueError, GobblerdError) as error:  # which must not end the audit of the rest
             return self._unread(unit, str(error))
 
     def _unread(self, unit: Unit, reason: str) -> Look:
@@ -343,8 +339,3 @@ def _concerns(record: Record, place: str) -> bool:
     return any(
         path == place or path.startswith(f"{place}/") or place.startswith(f"{path}/") for path in paths
     )
-
-
-def audit_unit(root: str, unit: Unit, *, whitelist: Sequence[str] = (), fast: bool = False) -> list[Finding]:
-    """Audit one unit by itself: a function of what is on disk."""
-    return list(Audit(root, whitelist=whitelist, fast=fast).run([unit]))

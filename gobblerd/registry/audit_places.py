@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 
 from gobblerd.domain.errors import Fault, quoted
 from gobblerd.domain.names import ROOT, Address, flaw_of_name, is_internal, is_readable_name
-from gobblerd.domain.times import parse_time
+from gobblerd.domain.times import NANOSECONDS, parse_time
 from gobblerd.domain.version import Latest
 from gobblerd.registry import audit_forms as forms
 from gobblerd.registry import documents, layout
@@ -26,6 +26,7 @@ from gobblerd.registry.recovery import ABANDONED_SECONDS
 from gobblerd.registry.transaction import TRANSACTIONS_MODE
 from gobblerd.registry.tree import NOTHING
 from gobblerd.storage.files import FILE_MODE
+from gobblerd.storage.removal import last_touched
 
 T = TypeVar("T")
 UNREMARKABLE = frozenset({"lost+found"})  # a filesystem whose root is the registry has it
@@ -330,18 +331,10 @@ class TransactionsLooks:
                 continue  # a record or document on its way; its daemon's next start removes what a crash left
             if not stat.S_ISDIR(things[name].mode):
                 collector.fault(path, Kind.STRANGE, "a transaction's directory", type_of(things[name]))
-            elif self._terms.now() - newest_below(self._terms.metadata.path(path)) > ABANDONED_SECONDS * 1e9:
+            elif self._is_abandoned(path):
                 days = int(ABANDONED_SECONDS // 86400)
                 collector.fault(path, Kind.ABANDONED, NOTHING, f"work untouched for over {days} days")
 
-
-def newest_below(path: str) -> int:
-    """Return the newest ctime in a tree, in nanoseconds; of a tree that is going, what is left counts."""
-    newest = 0
-    for directory, _, names in os.walk(path):
-        for each in (directory, *(f"{directory}/{name}" for name in names)):
-            try:
-                newest = max(newest, os.lstat(each).st_ctime_ns)
-            except FileNotFoundError:
-                continue
-    return newest or int(1e30)
+    def _is_abandoned(self, path: str) -> bool:
+        touched = last_touched(self._terms.metadata.path(path))
+        return touched is not None and self._terms.now() - touched > ABANDONED_SECONDS * NANOSECONDS

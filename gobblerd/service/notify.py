@@ -46,10 +46,6 @@ class Notifier:
         """Say that the daemon is draining."""
         self._send("STOPPING=1", *_status(status))
 
-    def status(self, text: str) -> None:
-        """Show a line in `systemctl status`."""
-        self._send(*_status(text))
-
     def alive(self) -> None:
         """Feed the watchdog; call it from the loop that proves progress."""
         self._send("WATCHDOG=1")

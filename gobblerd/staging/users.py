@@ -66,8 +66,6 @@ class Users:
     def _asked(self, uid: int) -> str | None:
         try:
             return self._look_up(uid)
-        except KeyError:
-            return None
         except NameServiceFailed:
             raise
         except Exception as error:

@@ -40,7 +40,7 @@ _UNGATED_EVERY = 60.0  # seconds
 _LISTEN_AGAIN = 60.0  # seconds after events were refused
 _GATHERING = 0.02  # seconds in which events gather while clients POST
 _COARSE_NS = 2 * NANOSECONDS  # mtimes may be as coarse as this
-EVENTS, SWEEP, AUTO = "events", "sweep", "auto"
+EVENTS, SWEEP = "events", "sweep"
 
 
 class Gate:
@@ -231,9 +231,7 @@ class Watcher:
         inotify: InotifyFD | None = None
         try:
             inotify = _Events(self._spool)  # our own instance: the shared one is never closed
-            path = (
-                f"/proc/self/fd/{self._staging.fd}".encode()
-            )  # that very directory, wherever its path leads
+            path = f"/proc/self/fd/{self._staging.fd}".encode()  # that directory, wherever its path leads
             listener = _Listener(self._spool, self._sweep_now, self._ended)
             inotify.add_callback(path, _MASK, listener, CallbackId(0))
         except OSError as error:

@@ -15,7 +15,7 @@ from support.corpus import Corpus, unpack
 
 from gobblerd.domain.names import Address
 from gobblerd.registry import layout
-from gobblerd.registry.audit import Audit, Part, Unit, audit_unit, unit_bytes, units
+from gobblerd.registry.audit import Audit, Part, Unit, unit_bytes, units
 from gobblerd.registry.audit_findings import Finding, Kind, Severity
 from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.locks import Mode
@@ -317,7 +317,8 @@ def test_units_are_independent(corpus: Corpus) -> None:
     whole = Audit(corpus.registry, whitelist=[corpus.whitelisted], sleep=do_nothing)
     every = list(units(whole.metadata))
     each = {
-        unit: audit_unit(corpus.registry, unit, whitelist=[corpus.whitelisted]) for unit in reversed(every)
+        unit: list(Audit(corpus.registry, whitelist=[corpus.whitelisted]).run([unit]))
+        for unit in reversed(every)
     }
     found = list(whole.run(every))
     assert found == [finding for unit in every for finding in each[unit]]

@@ -37,8 +37,8 @@ def test_the_messages(manager: tuple[str, socket.socket]) -> None:
     assert listening.recv(4096) == b"WATCHDOG=1"
     notifier.extend(2.5)
     assert listening.recv(4096) == b"EXTEND_TIMEOUT_USEC=2500000"
-    notifier.status("queue: 3, größe")
-    assert listening.recv(4096) == "STATUS=queue: 3, größe".encode()
+    notifier.stopping("größe")
+    assert listening.recv(4096) == "STOPPING=1\nSTATUS=größe".encode()
 
 
 def test_reloading_says_when(manager: tuple[str, socket.socket]) -> None:
@@ -54,8 +54,8 @@ def test_reloading_says_when(manager: tuple[str, socket.socket]) -> None:
 def test_a_status_cannot_smuggle_an_assignment(manager: tuple[str, socket.socket]) -> None:
     """A line break in a text does not begin another line of the protocol."""
     name, listening = manager
-    Notifier({"NOTIFY_SOCKET": name}).status("x\nWATCHDOG=trigger\udc80")
-    assert b"\n" not in listening.recv(4096)
+    Notifier({"NOTIFY_SOCKET": name}).ready("x\nWATCHDOG=trigger\udc80")
+    assert listening.recv(4096).count(b"\n") == 1  # between READY=1 and STATUS=
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}])

@@ -21,11 +21,6 @@ class ChildDiedError(Exception):
     """The child ended without saying what it found."""
 
 
-def can_act_as(uid: int) -> bool:
-    """Tell whether this process may act as a user."""
-    return os.geteuid() in {0, uid}
-
-
 def acting_as(uid: int, gid: int, groups: list[int], do: Callable[[], T]) -> T:
     """Return what `do` returns when it is done by a user; raises what it raises."""
     if os.geteuid() == uid:
@@ -55,9 +50,8 @@ def _be_child(uid: int, gid: int, groups: list[int], do: Callable[[], Any], writ
             os.setgroups(groups)
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-            ctypes.CDLL(None).prctl(
-                _PR_SET_PDEATHSIG, signal.SIGKILL
-            )  # not to be left behind by a killed parent
+            # Not to be left behind by a killed parent.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             answer = (True, do())
         except Exception as error:  # noqa: BLE001 - the parent raises it
             answer = (False, error)
