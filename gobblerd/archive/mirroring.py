@@ -14,6 +14,7 @@ from gobblerd.client.errors import GobblerUnreachable
 from gobblerd.client.parallel import Meter, Progress, Stop, for_each
 from gobblerd.domain.errors import Absent, Forbidden, GobblerdError, Plain, Wrong
 from gobblerd.domain.release import Release, ReleaseFile, difference
+from gobblerd.domain.times import parse_time
 from gobblerd.domain.version_spec import VersionSpec
 
 COPIED, THERE, PLANNED, FAILED = "copied", "there", "planned", "failed"
@@ -152,9 +153,10 @@ class _Task:
 
 def _in_order(tasks: list[_Task]) -> list[_Task]:
     """Return the tasks so that the latest is copied last, and is the latest at the target too."""
-    if all(task.release.upload_finish for task in tasks):
-        return sorted(tasks, key=lambda task: task.release.upload_finish)
-    return tasks
+    try:
+        return sorted(tasks, key=lambda task: parse_time(task.release.upload_finish))
+    except ValueError:  # the place does not say when
+        return tasks
 
 
 def _sentence(error: Exception) -> str:

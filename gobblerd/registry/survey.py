@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gobblerd.domain.errors import Fault
 from gobblerd.domain.names import Address
+from gobblerd.domain.times import parse_time
 from gobblerd.registry.metadata import Metadata
 
 _STRETCH = 0.005  # seconds of work between two rests
@@ -62,7 +63,7 @@ def survey(metadata: Metadata, year: int, rest: Callable[[float], None] = time.s
             continue
         projects.append(facts)
         waiting += found
-    return Survey(tuple(projects), tuple(sorted(waiting, key=lambda each: each.finish)))
+    return Survey(tuple(projects), tuple(sorted(waiting, key=lambda each: parse_time(each.finish))))
 
 
 def _project(

@@ -137,6 +137,21 @@ def test_by_expression_and_dry(daemon: RunningDaemon, other: RunningDaemon) -> N
         mirror(here, there, "proj/data/>=draft")
 
 
+def test_the_order_is_that_of_moments_and_not_of_texts(tmp_path: Path, shelf: Path) -> None:
+    """A Go service writes local time and whole seconds: what was latest would not be copied last."""
+    (tmp_path / "..logs").mkdir()
+    times = {"1": "2026-03-01T10:00:00+02:00", "2": "2026-03-01T09:00:00.5Z", "3": "2026-03-01T09:00:00Z"}
+    for name, time_ in times.items():
+        version = tmp_path / "proj" / "data" / name
+        version.mkdir(parents=True)
+        (version / "..manifest").write_text("{}")
+        (version / "..summary").write_text(
+            json.dumps({"upload_user_id": "u", "upload_start": time_, "upload_finish": time_})
+        )
+    planned = mirror(str(tmp_path), str(shelf), "proj/data", dry_run=True)
+    assert [one.version for one in planned] == ["1", "3", "2"]
+
+
 def test_to_rmellipse_and_back(daemon: RunningDaemon, other: RunningDaemon, shelf: Path) -> None:
     """Lenient names get three numbers there, what is no version is refused, and the way back recognises both."""
     here = get_backend(daemon.registry, staging=daemon.staging)

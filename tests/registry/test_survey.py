@@ -47,6 +47,15 @@ def test_usage_quota_and_what_waits_for_review(root: Path) -> None:
     )
 
 
+def test_times_are_compared_whatever_their_offsets_and_fractions(root: Path) -> None:
+    """A Go service writes local time and whole seconds."""
+    add_version(root, "big/a/1", "2026-03-01T10:00:00+02:00", on_probation=True)
+    add_version(root, "big/a/2", "2026-03-01T09:00:00.5Z", on_probation=True)
+    add_version(root, "big/a/3", "2026-03-01T09:00:00Z", on_probation=True)
+    found = survey(Metadata(str(root)), 2026)
+    assert [each.version.version for each in found.probational] == ["1", "3", "2"]
+
+
 def test_a_project_that_is_deleted_meanwhile_is_passed_over(root: Path) -> None:
     class Vanishing(Metadata):
         def children(self, place: Address) -> list[Address]:

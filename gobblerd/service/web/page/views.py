@@ -1,5 +1,6 @@
 """What each page shows: from the query to a template's name and its values. Reads, and changes nothing."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -115,7 +116,7 @@ class Views:
 
     def _asset(self, place: Address, query: Mapping[str, str]) -> View:
         found = [(version, self._summary(version)) for version in self.metadata.children(place)]
-        found.sort(key=lambda each: each[1].upload_finish if each[1] else "", reverse=True)
+        found.sort(key=lambda each: each[1].finish if each[1] else -math.inf, reverse=True)
         pager = Pager(len(found), page_number(query.get("page", "")), PER_PAGE)
         values = {
             "place": place,

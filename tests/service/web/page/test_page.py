@@ -24,8 +24,9 @@ def add_project(root: Path, name: str, used: int) -> None:
     put(root / name / "..permissions", {"owners": ["alice"], "uploaders": [{"id": "<bob>"}]})
 
 
-def add_version(root: Path, place: str, *, on_probation: bool = False) -> None:
-    time = "2026-11-20T10:37:45.5Z"
+def add_version(
+    root: Path, place: str, *, on_probation: bool = False, time: str = "2026-11-20T10:37:45.5Z"
+) -> None:
     summary = {"upload_user_id": "alice", "upload_start": time, "upload_finish": time}
     put(root / place / "..summary", {**summary, "on_probation": True} if on_probation else summary)
     put(root / place / "..manifest", {"x.txt": {"size": 3, "md5sum": "0" * 32}})
@@ -112,6 +113,17 @@ def test_from_project_to_file(server: Server) -> None:
         assert f'href="{expected}"' in body
         path = expected if expected.startswith("/") else f"/{expected}"
     assert server.ask(path).body == b"abc"
+
+
+def test_versions_are_listed_newest_first_whatever_their_times_look_like(
+    server: Server, tmp_path: Path
+) -> None:
+    """A Go service writes local time; what has no readable summary comes last."""
+    add_version(tmp_path, "alpha/mixed/early", time="2026-03-01T10:00:00+02:00")
+    add_version(tmp_path, "alpha/mixed/late", time="2026-03-01T09:00:00Z")
+    put(tmp_path / "alpha/mixed/broken" / "..summary", {})
+    shown = text_of(look(server, "?path=alpha/mixed"))
+    assert shown.index("late") < shown.index("early") < shown.index("broken")
 
 
 def test_a_version_says_who_when_and_how_much(server: Server) -> None:
