@@ -1,8 +1,10 @@
 """The C extension is used only if it agrees with hashlib; the package installs with and without a compiler."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +88,26 @@ def built(python: Path, sources: Path, out: Path, hook: str, compiler: str) -> P
     )
     assert done.returncode == 0, done.stderr
     return out / done.stdout.split()[-1]
+
+
+def test_an_sdist_is_the_whole_checkout(builder: Path, tmp_path: Path) -> None:
+    """The guide is followed, and the tests are run, from it as from a clone."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    files = {name for name in listed.stdout.split("\0") if os.path.lexists(PROJECT / name)} - {
+        "",
+        ".gitignore",
+    }
+    if not files:
+        pytest.skip("this is no checkout of git")
+    here = tmp_path / "sources"
+    for name in files:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(PROJECT / name, here / name, follow_symlinks=False)
+    archive = built(builder, here, tmp_path / "sdist", "build_sdist", "cc")
+    with tarfile.open(archive) as opened:
+        assert files <= {name.partition("/")[2] for name in opened.getnames()}
 
 
 @pytest.mark.parametrize("compiler", ["cc", "/nonexistent/cc"])
