@@ -55,7 +55,7 @@ class Registry:
         *,
         staging: str = "",
         durability: Durability = Durability.FULL,
-        require_marker: bool = False,
+        require_marker: Callable[[], bool] = lambda: False,
         lock_timeout: Callable[[], float] = lambda: 600.0,
         lock_waited: Callable[[float], None] = unobserved,
     ) -> None:
@@ -278,7 +278,7 @@ class Registry:
 
     def check_marker(self) -> None:
         """Raise Busy if the marker is required and gone: an unmounted root looks like an empty registry."""
-        if self._require_marker and not os.path.isfile(layout.join(self.root, layout.MARKER)):
+        if self._require_marker() and not os.path.isfile(layout.join(self.root, layout.MARKER)):
             raise Busy(
                 "the registry's marker file {marker} is missing: its filesystem may not be mounted",
                 marker=Plain(layout.MARKER),

@@ -102,7 +102,7 @@ class Daemon:
             config.registry,
             staging=self._staging.id,
             durability=config.durability,
-            require_marker=config.require_marker,
+            require_marker=lambda: self._config.require_marker,
             lock_timeout=lambda: self._config.lock_timeout,
             lock_waited=self._metrics.lock_waited,
         )
@@ -192,7 +192,10 @@ class Daemon:
             self._spool.start()
             self._workers.start()
             self._watcher.start()
-            self._schedule.start()
+            with self._reloading:  # what was reloaded meanwhile counts
+                self._schedule.replace(self._jobs.planned())
+                self._schedule.start()
+                self._began.set()
         except Exception as error:  # nothing can be served: say why, and end
             if isinstance(error, GobblerdError | OSError):
                 log.error("cannot begin to serve", reason=told(error))  # noqa: TRY400  # it says all
@@ -202,7 +205,6 @@ class Daemon:
             os.kill(os.getpid(), signal.SIGTERM)
             return
         self._state = "serving"
-        self._began.set()
         self._house.do_round()
         self._notifier.ready(f"serving {self._staging.path}")
         log.info(
@@ -321,6 +323,7 @@ class Daemon:
             logs.configure(self._config.log_level)
             if self._front is not None:
                 self._front.settings_changed()
+            self._watcher.sweep_now()
             if self._began.is_set():
                 self._schedule.replace(self._jobs.planned())
             log.info("the configuration was reloaded", needs_restart=waiting)

@@ -171,6 +171,10 @@ class Watcher:
             self._listen()
         self._thread.start()
 
+    def sweep_now(self) -> None:
+        """Take up changed settings and sweep, without waiting for the time to."""
+        self._wake.set()
+
     def stop(self) -> None:
         """End the threads."""
         self._stopped = True
@@ -232,7 +236,7 @@ class Watcher:
         try:
             inotify = _Events(self._spool)  # our own instance: the shared one is never closed
             path = f"/proc/self/fd/{self._staging.fd}".encode()  # that directory, wherever its path leads
-            listener = _Listener(self._spool, self._sweep_now, self._ended)
+            listener = _Listener(self._spool, self.sweep_now, self._ended)
             inotify.add_callback(path, _MASK, listener, CallbackId(0))
         except OSError as error:
             if inotify is not None:
@@ -251,9 +255,6 @@ class Watcher:
         if inotify is not None:
             inotify.stop()
             inotify.join(timeout=5)
-
-    def _sweep_now(self) -> None:
-        self._wake.set()
 
     def _ended(self) -> None:
         if not self._stopped:

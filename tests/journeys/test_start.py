@@ -1,7 +1,6 @@
 """Starting and stopping: what was in staging before, what may not be served, what signals do."""
 
 import os
-import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -311,45 +310,6 @@ def test_sigterm_right_after_a_deletion_leaves_nothing(start_daemon: StartDaemon
         left = [name for each in folders for name in os.listdir(daemon.path("..transactions", each))]
         assert set(left) == {"committed", "applied", "aside", "state"}, "a record or what was deleted is left"
         daemon.restart()
-
-
-def test_sighup_reloads_and_serves_on(start_daemon: StartDaemon) -> None:
-    """SIGHUP takes over what changed in the configuration; a broken one leaves the old in force."""
-    daemon = start_daemon(settings={})
-    pid = daemon.pid
-    assert daemon.ask("create_project", {"project": "p1"}, 61001).code == 403
-    daemon.write_settings({"administrators": ["61001", "root"]})
-    os.kill(pid, signal.SIGHUP)
-    eventually(
-        lambda: daemon.ask("refresh_usage", {"project": "none"}, 61001).code == 404,
-        "the new administrator to be known",
-    )
-    daemon.done("create_project", {"project": "p1"}, 61001)
-
-    daemon.write_settings({"administrators": [], "no_such_setting": 1})
-    os.kill(pid, signal.SIGHUP)
-    eventually(lambda: "no_such_setting" in daemon.logged(), "the log to say what is wrong")
-    daemon.done("create_project", {"project": "p2"}, 61001)
-    assert daemon.alive
-    assert daemon.pid == pid
-
-
-def test_sighup_while_it_starts_is_a_reload_too(start_daemon: StartDaemon) -> None:
-    """Whoever restarts and reloads in one breath finds it serving, with the newest configuration."""
-    daemon = start_daemon(serving=False)
-    process = daemon.spawn()
-    lock = f"{daemon.staging}/responses/.daemon"
-    eventually(lambda: blocks(process.pid, signal.SIGHUP) or os.path.exists(lock), "it to have begun")
-    process.send_signal(signal.SIGHUP)
-    eventually(lambda: "the configuration was reloaded" in daemon.logged(), "the reload")
-    assert daemon.alive
-
-
-def blocks(pid: int, number: int) -> bool:
-    """Tell whether a process lets a signal wait."""
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-        (mask,) = (line.split()[1] for line in file if line.startswith("SigBlk"))
-    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_sigkill_leaves_no_process(start_daemon: StartDaemon) -> None:

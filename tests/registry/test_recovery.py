@@ -466,7 +466,9 @@ def test_recover_leaves_a_running_daemon_alone(bench: Bench, other: Registry) ->
 
 def test_a_required_marker_that_is_gone(bench: Bench) -> None:
     """An unmounted root looks like an empty registry: 503, nothing is made there."""
-    registry = Registry(str(bench.root), staging=STAGING_ID, require_marker=True, lock_timeout=lambda: 5.0)
+    registry = Registry(
+        str(bench.root), staging=STAGING_ID, require_marker=lambda: True, lock_timeout=lambda: 5.0
+    )
     bench.registry, old = registry, bench.registry
     with pytest.raises(Busy, match="marker"):
         bench.run("create_project", project="x")
