@@ -84,7 +84,8 @@ class Temporary:
         """Remove it, unless it has its name."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        with contextlib.suppress(AttributeError):  # interrupted before there was one
+        # Interrupted before there was one; or no room, once more, for what nobody needs any longer.
+        with contextlib.suppress(AttributeError, OSError):
             self.file.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.archives import leave_abandoned
+from support.images import small_disk
 from support.places import Users, give_to
 
 from gobblerd.archive import writing
@@ -43,6 +44,22 @@ def test_what_is_being_written_survives_those_who_clear_up(tmp_path: Path) -> No
         for thread in threads:
             thread.join(60)
     assert len(os.listdir(tmp_path)) == 600
+
+
+@pytest.mark.parametrize("size", [5000, 500_000])
+def test_a_full_disk_is_named(size: int) -> None:
+    """Also if what did not fit is still in the file's buffer when the file is closed."""
+
+    def write(directory: str) -> None:
+        with temporary(directory) as found:
+            found.file.write(bytes(size))
+            found.sync()
+
+    with small_disk("4k") as disk:
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(disk)
+        assert caught.value.filename == disk
+        assert os.listdir(disk) == []
 
 
 def test_what_nobody_writes_any_more_goes(tmp_path: Path) -> None:
