@@ -16,6 +16,7 @@ from gobblerd.archive.plan import Excluded, Plan, Planned, arranged, planned_ext
 from gobblerd.archive.version_plan import Wish
 from gobblerd.domain.errors import Plain, Wrong
 from gobblerd.domain.names import is_internal
+from gobblerd.domain.times import NANOSECONDS
 
 Above = tuple[tuple[int, int], ...]  # device and inode of the directories that a walk is in
 
@@ -133,7 +134,7 @@ class _Walk:
         return f"{self.prefix}/{name_of(path)}"
 
     def _time(self, status: os.stat_result) -> int:
-        seconds = max(0, status.st_mtime_ns // 1_000_000_000)
+        seconds = max(0, status.st_mtime_ns // NANOSECONDS)
         return seconds if self.wish.clamp_mtime is None else min(seconds, self.wish.clamp_mtime)
 
 

@@ -15,9 +15,10 @@ from gobblerd.archive.naming import DEFAULT_TEMPLATE, Template
 from gobblerd.archive.receipt import receipt_path
 from gobblerd.archive.writing import remove_abandoned
 from gobblerd.domain.names import Address
+from gobblerd.domain.times import NANOSECONDS
 
-_DAY = 86_400 * 1_000_000_000
-_HOUR = 3_600 * 1_000_000_000  # how long a receipt may be there before its archive is
+_DAY = 86_400 * NANOSECONDS
+_HOUR = 3_600 * NANOSECONDS  # how long a receipt may be there before its archive is
 
 
 @dataclass(frozen=True, slots=True)

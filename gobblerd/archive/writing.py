@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from gobblerd.domain.times import NANOSECONDS
 from gobblerd.domain.where import made_in, written_in
 from gobblerd.storage.files import READ_DIRECTORY, sync_directory
 from gobblerd.storage.removal import last_touched, remove_tree
@@ -28,7 +29,7 @@ _BEFORE = ".gobblerd-"  # what temporary names begin and end with
 _AFTER = ".partial"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
-_DAY = 86_400 * 1_000_000_000
+_DAY = 86_400 * NANOSECONDS
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 

@@ -39,7 +39,12 @@ _QUOTED_MAX = 300
 
 def escaped(text: str) -> str:
     """Return `text` on one line: controls (of direction too), quotes and undecodable bytes as escapes."""
-    return text.translate(_ESCAPED).encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(text.translate(_ESCAPED))
+
+
+def printable(text: object) -> str:
+    """Return `text` with undecodable bytes as escapes, so that it can be written anywhere."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def escaped_line(text: str) -> str:

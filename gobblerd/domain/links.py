@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gobblerd.domain.manifest import FileAddress, Link
-from gobblerd.domain.names import Address, is_internal, is_readable_name
+from gobblerd.domain.names import Address, is_internal, is_readable_name, is_utf8
 
 # Which of the files that are asked for exist, each with its own link; None for a real file.
 LookUp = Callable[[set[FileAddress]], Mapping[FileAddress, Link | None]]
@@ -18,15 +18,8 @@ Steps = Mapping[FileAddress, tuple[FileAddress, FileAddress] | None]
 def is_proper_path(path: str) -> bool:
     """Tell whether a path within a version could be a user's file: clean, relative, not internal."""
     parts = path.split("/")
-    return all(part not in {"", "."} and not is_internal(part) for part in parts) and _is_text(path)
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in path
+    is_clean = all(part not in {"", "."} and not is_internal(part) for part in parts)
+    return is_clean and "\0" not in path and is_utf8(path)
 
 
 def is_proper(file: FileAddress) -> bool:

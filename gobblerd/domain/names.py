@@ -15,6 +15,15 @@ def is_internal(name: str) -> bool:
     return name.startswith(INTERNAL_PREFIX)
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether a text holds no undecodable bytes (they are unpaired surrogates in it)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _flaw_of_any_name(name: str) -> str | None:
     """Return what makes a name unusable even for something that exists already, or None."""
     if not name:

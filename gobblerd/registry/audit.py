@@ -36,9 +36,9 @@ from gobblerd.registry.audit_places import (
 )
 from gobblerd.registry.audit_terms import WHOLE, Span, Terms
 from gobblerd.registry.audit_version import CarefulMetadata, VersionLooks
-from gobblerd.registry.copying import Tick
 from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.record import Record, read_record
 
 PAUSE = 0.25  # seconds between the first two looks; each further pause is twice as long

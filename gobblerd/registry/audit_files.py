@@ -20,8 +20,9 @@ from gobblerd.domain.names import Address
 from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_findings import Collector, Kind
 from gobblerd.registry.audit_terms import Span, Terms
-from gobblerd.registry.copying import Digest, Tick
+from gobblerd.registry.copying import Digest
 from gobblerd.registry.flaws import Flaw, differences, read_entries
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
 from gobblerd.registry.tree import NOTHING, digest_at, digest_files, stamp_at

@@ -8,6 +8,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gobblerd.domain.errors import printable
+
 
 class Severity(StrEnum):
     """How much a finding matters; faults alone decide the exit code."""
@@ -17,7 +19,7 @@ class Severity(StrEnum):
 
 
 class Kind(StrEnum):
-    """What is the matter, where it is not a version's own `checks.Flaw`."""
+    """What is the matter, where it is not a version's own `Flaw` (flaws.py)."""
 
     LATEST = "wrong latest version"
     USAGE = "wrong usage"
@@ -142,11 +144,6 @@ class Misfit:
     expected: str
     found: str
     is_wrong: bool
-
-
-def printable(text: object) -> str:
-    """Return `text` with bytes that are no UTF-8 as escapes, so that it can be written anywhere."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def in_order(findings: "dict[Finding, Hashable] | list[Finding]") -> list[Finding]:

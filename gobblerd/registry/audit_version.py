@@ -20,11 +20,11 @@ from gobblerd.registry import documents, layout
 from gobblerd.registry.audit_files import FilesCheck
 from gobblerd.registry.audit_findings import Collector, Kind, Look
 from gobblerd.registry.audit_terms import WHOLE, Span, Terms
-from gobblerd.registry.checks import _VersionCheck  # its parts are replaced one by one below
-from gobblerd.registry.copying import Tick
+from gobblerd.registry.checks import VersionCheck
 from gobblerd.registry.fast_sums import FastSums
 from gobblerd.registry.flaws import Flaw
 from gobblerd.registry.metadata import Metadata
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.source import Stamp
 from gobblerd.registry.symlinks import link_text
 from gobblerd.registry.tree import SYMLINK
@@ -227,7 +227,7 @@ def check_status(path: str, thing: Thing, owner: int, collector: Collector, *mod
             collector.notice(path, Kind.MODE, f"{expected[0]:04o}", f"{mode:04o}")
 
 
-class _Check(_VersionCheck):
+class _Check(VersionCheck):
     """The check of `checks.py` without reading bytes, which `audit_files.py` does, and with a notice more."""
 
     def __init__(self, terms: Terms, version: Address, collector: Collector) -> None:

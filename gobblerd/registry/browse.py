@@ -24,7 +24,7 @@ from typing import Self
 import msgspec
 
 from gobblerd.domain.errors import Absent, Fault, Plain, Wrong
-from gobblerd.domain.names import is_internal
+from gobblerd.domain.names import is_internal, is_utf8
 from gobblerd.registry.content_types import content_type
 from gobblerd.registry.layout import HIDDEN
 from gobblerd.registry.listed import KEPT_MOST, ListedFiles, Slow
@@ -205,7 +205,7 @@ class Browser:
 
 def _visible_parts(path: str) -> Parts:
     """Return the path's components, normalised lexically; Wrong if it leaves the registry."""
-    if "\0" in path or not _is_text(path):
+    if "\0" in path or not is_utf8(path):
         raise Wrong("the path {path} is not valid UTF-8 without NUL", path=path)
     clean = posixpath.normpath(path)
     if clean.startswith("/") or clean.partition("/")[0] == "..":
@@ -214,14 +214,6 @@ def _visible_parts(path: str) -> Parts:
     if not HIDDEN.isdisjoint(parts):
         raise _nothing_at(path)
     return parts
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_version_file(parts: Parts) -> bool:

@@ -12,16 +12,16 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from gobblerd.domain.errors import Wrong, quoted
+from gobblerd.domain.errors import Wrong, printable, quoted
 from gobblerd.domain.manifest import Entry, Link, links_by_directory, stored_bytes
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import parse_time
 from gobblerd.registry import documents, layout
-from gobblerd.registry.copying import Digest, Tick
+from gobblerd.registry.copying import Digest
 from gobblerd.registry.fast_sums import FastSums, compact
 from gobblerd.registry.flaws import Flaw, Problem, differences, read_entries
 from gobblerd.registry.metadata import Metadata
-from gobblerd.registry.meter import Meter, Progress
+from gobblerd.registry.meter import Meter, Progress, Tick
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases
 from gobblerd.registry.targets import Targets
 from gobblerd.registry.tree import (
@@ -49,11 +49,7 @@ def check_version(
 
     `progress` is told of the bytes read, and may raise to cancel.
     """
-    return _VersionCheck(metadata, version, whitelist, progress).run()
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return VersionCheck(metadata, version, whitelist, progress).run()
 
 
 def _shown(link: Link | None) -> str:
@@ -63,7 +59,7 @@ def _shown(link: Link | None) -> str:
     return f"a link to {link.parent}{end}"
 
 
-class _VersionCheck:
+class VersionCheck:
     """One check of one version."""
 
     def __init__(
@@ -123,9 +119,7 @@ class _VersionCheck:
         self._check_targets(manifest)
 
     def _add(self, path: str, kind: Flaw, expected: object, found: object) -> None:
-        self._problems.append(
-            Problem(_printable(path), kind, _printable(str(expected)), _printable(str(found)))
-        )
+        self._problems.append(Problem(printable(path), kind, printable(expected), printable(found)))
 
     # -- documents -------------------------------------------------------------------------------------
 
@@ -307,7 +301,7 @@ class _VersionCheck:
         for path, link in links.items():
             self._check_target(path, manifest[path], link, targets)
 
-    def _check_target(self, path: str, entry: Entry, link: Link, targets: "Targets") -> None:
+    def _check_target(self, path: str, entry: Entry, link: Link, targets: Targets) -> None:
         parent = targets.entry(link.parent)
         for what, file in (("the parent", link.parent), ("the ancestor", link.ancestor)):
             if file is not None:

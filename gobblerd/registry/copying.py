@@ -9,11 +9,12 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import xxhash
 
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.source import Stamp, changed
 from gobblerd.storage.batches import create
 from gobblerd.storage.files import opened, write_all
@@ -21,8 +22,6 @@ from gobblerd.storage.files import opened, write_all
 CHUNK = 256 * 1024
 IN_MEMORY = 8 * 1024 * 1024  # a file up to this size that may be a duplicate is kept until that is known
 READ_LINKED = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 
 class Digest(msgspec.Struct, frozen=True, gc=False):

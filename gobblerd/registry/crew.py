@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
 
+from gobblerd.registry.meter import Tick
+
 T = TypeVar("T")
 S = TypeVar("S")
-Tick = Callable[[int], None]  # told of bytes done; raises to cancel
 
 THREADS = 2
 _MAPPED = 1 << 20  # bytes from which on room is a mapping of its own

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from gobblerd.registry.copying import Digest
-from gobblerd.registry.crew import THREADS, Crew, Desk, Task, Tick
+from gobblerd.registry.crew import THREADS, Crew, Desk, Task
 from gobblerd.registry.lane_group import LaneGroup, LargeWays
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.read_group import ReadGroup
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.storage import native

@@ -12,13 +12,13 @@ descriptor stays open per level, so a tree deeper than some 900 levels cannot be
 import itertools
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from types import ModuleType
 
 import msgspec
 
-from gobblerd.domain.names import INTERNAL_PREFIX, is_internal
+from gobblerd.domain.names import INTERNAL_PREFIX, is_internal, is_utf8
 from gobblerd.registry.layout import HIDDEN
 from gobblerd.storage.files import READ_DIRECTORY, opened
 
@@ -124,19 +124,7 @@ def _scanned(fd: int) -> Iterator[tuple[list[str], list[str]]]:
 
 def _visible(names: list[str]) -> list[str]:
     """Return the names that readers may see, sorted."""
-    if not HIDDEN.isdisjoint(names) or not _is_text(names):
-        names = [name for name in names if name not in HIDDEN and _is_text((name,))]
+    if not HIDDEN.isdisjoint(names) or not is_utf8("".join(names)):
+        names = [name for name in names if name not in HIDDEN and is_utf8(name)]
     names.sort()
     return names
-
-
-def _is_text(names: Sequence[str]) -> bool:
-    """Tell whether all the names are valid UTF-8 on disk."""
-    joined = "".join(names)
-    if joined.isascii():
-        return True
-    try:
-        joined.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

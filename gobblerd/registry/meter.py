@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+Tick = Callable[[int], None]  # told of bytes as they are done; raises to cancel
 Progress = Callable[[int, int], None]  # bytes done, bytes in all; raises to cancel
 
 

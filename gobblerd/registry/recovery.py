@@ -15,6 +15,7 @@ import structlog
 
 from gobblerd.domain.errors import Busy, Fault, GobblerdError, Plain, told
 from gobblerd.domain.messages import Response, error_body
+from gobblerd.domain.times import NANOSECONDS
 from gobblerd.registry import layout
 from gobblerd.registry.apply import TakenError, apply_again, sync_touched, temporary_of
 from gobblerd.registry.locks import Held, Ladder, LockTable, Rung
@@ -256,7 +257,7 @@ class Recovery:
         found = 0
         for name in self._uncommitted():
             touched = last_touched(layout.join(self._root, layout.TRANSACTIONS, name))
-            if touched is not None and now - touched > seconds * 1e9:
+            if touched is not None and now - touched > seconds * NANOSECONDS:
                 found += self._tidied(name)
         return found
 
@@ -266,7 +267,7 @@ class Recovery:
         for name in self._names(layout.ASIDE):
             path = layout.join(self._root, layout.ASIDE, name)
             touched = last_touched(path)
-            if touched is not None and now - touched > seconds * 1e9:
+            if touched is not None and now - touched > seconds * NANOSECONDS:
                 found += self.removed(path)
         return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gobblerd.domain.errors import GobblerdError, told
 from gobblerd.domain.messages import Response
+from gobblerd.domain.times import NANOSECONDS
 from gobblerd.registry import layout
 from gobblerd.registry.locks import LockTable
 from gobblerd.registry.record import Record
@@ -113,7 +114,7 @@ class _ReportingRecovery(Recovery):
 
 
 def _is_past(touched: int, seconds: float) -> bool:
-    return time.time_ns() - touched > seconds * 1e9
+    return time.time_ns() - touched > seconds * NANOSECONDS
 
 
 def _nothing(_: object) -> None:

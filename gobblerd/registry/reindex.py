@@ -20,7 +20,7 @@ from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
 from gobblerd.registry.neighbours import GoneError, Neighbours
 from gobblerd.registry.settling import Settling
-from gobblerd.registry.source import Reader
+from gobblerd.registry.source import OURSELVES
 from gobblerd.registry.sums import sums_at
 from gobblerd.registry.symlinks import (
     LocalTarget,
@@ -36,7 +36,6 @@ from gobblerd.storage.batches import RawStamp  # noqa: TC001 - as everywhere
 from gobblerd.storage.files import STANDING
 
 _SIZE = itemgetter(1)  # of a stamp
-_OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
 
 
 @dataclass
@@ -107,7 +106,7 @@ class Reindex:
         for directory in rebuilt.tree.empty:
             rebuilt.manifest[directory] = Entry()
         targets = dict(self._targets(rebuilt.tree))
-        Settling(self._version, self._neighbours.manifest, _OURSELVES).settle(targets, rebuilt.manifest)
+        Settling(self._version, self._neighbours.manifest, OURSELVES).settle(targets, rebuilt.manifest)
         self._require_ancestors(rebuilt.manifest)
         rebuilt.texts = {path: self._text(path, target, rebuilt) for path, target in targets.items()}
 

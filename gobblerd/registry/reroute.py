@@ -27,7 +27,7 @@ from gobblerd.registry.linkscan import LinkScan
 from gobblerd.registry.manifests import Found, ManifestStamp, stamp_at
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.meter import Meter, Progress
-from gobblerd.registry.source import Reader, opened_for
+from gobblerd.registry.source import OURSELVES, opened_for
 from gobblerd.registry.symlinks import Surroundings, WhitelistedTarget, aliases, link_text
 from gobblerd.registry.transaction import Transaction
 from gobblerd.storage.files import (
@@ -39,8 +39,6 @@ from gobblerd.storage.files import (
     write_file,
 )
 from gobblerd.storage.sync import TreeSync
-
-_OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -186,7 +184,7 @@ class Reroute:
         self._require_source(change)
         target = change.old.target
         if text := self.text(target):
-            with opened_for(self._whitelisted(change, text), _OURSELVES, str(target)) as fd:
+            with opened_for(self._whitelisted(change, text), OURSELVES, str(target)) as fd:
                 yield fd
             return
         with (

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gobblerd.domain.times import NANOSECONDS
 from gobblerd.registry.audit_findings import Finding, Severity
 from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, Durability, opened, read_all, replace_file
 
@@ -19,7 +20,6 @@ FINDINGS_MOST = 500  # kept in full; of more, the number
 _PER_PLACE = 20
 _TEXT_MOST = 500  # characters of what was expected or found
 _MAX_BYTES = 1 << 30
-_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Memory:
         self.begin()
 
     def _replace(self, place: str, flaws: Flaws, now: int) -> None:
-        self.checked[place] = now // _SECOND
+        self.checked[place] = now // NANOSECONDS
         self.flaws.pop(place, None)
         if flaws.faults or flaws.notices:
             self.flaws[place] = flaws

@@ -109,6 +109,9 @@ class Reader:
         return any(perm & wanted == wanted for tag, perm, _ in entries if tag == _OTHER)
 
 
+OURSELVES = Reader(0, frozenset())  # an administrator asks: whatever the service may read
+
+
 def _acl_of(fd: int) -> list[tuple[int, int, int]] | None:
     """Return the (tag, permissions, id) entries of the opened file's access ACL, None where it has none."""
     try:

@@ -91,9 +91,7 @@ class Surroundings:
     def target(self, path: str, text: str) -> Target:
         """Return where the link at `path` (relative to `here`) goes; Wrong, naming it, if that is nowhere."""
         if _is_normal(text) and not text.startswith(self._here_above):
-            for (
-                above
-            ) in self._registry_above:  # as most links are: what follows comes to the same, only slower
+            for above in self._registry_above:  # as most links are: the rest comes to the same, only slower
                 if text.startswith(above):
                     return _registry_file(path, text[len(above) :])
         for here in self.here:  # a relative text that climbs out means another place from each spelling

@@ -18,12 +18,13 @@ from typing import Self
 import msgspec
 
 from gobblerd.domain.errors import Wrong
-from gobblerd.domain.names import is_internal
+from gobblerd.domain.names import is_internal, is_utf8
 from gobblerd.registry import layout
-from gobblerd.registry.copying import Digest, Tick, digest_file
+from gobblerd.registry.copying import Digest, digest_file
 from gobblerd.registry.crew import Crew, Desk, Task, share, work_here
 from gobblerd.registry.engine import BATCH_BYTES, SMALL, work_off
 from gobblerd.registry.lane_group import NOWHERE
+from gobblerd.registry.meter import Tick
 from gobblerd.registry.source import SourceFile, Stamp
 from gobblerd.storage.batches import (
     DIGEST,
@@ -121,7 +122,7 @@ def _enter(tree: Tree, top: int, directory: str, listed: Listed) -> list[str]:
                     tree.links[directory] = stamp
                 continue
             holds = True
-            if stat.S_ISREG(mode) and _is_utf8(name):
+            if stat.S_ISREG(mode) and is_utf8(name):
                 tree.files[prefix + name] = stamp
             else:
                 _take_other(tree, name, mode, prefix + name, below, top)
@@ -135,16 +136,8 @@ def _enter(tree: Tree, top: int, directory: str, listed: Listed) -> list[str]:
     return below
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _take_other(tree: Tree, name: str, mode: int, path: str, below: list[str], top: int) -> None:
-    if not _is_utf8(name):
+    if not is_utf8(name):
         tree.others[path] = "a name that is not valid UTF-8"
     elif stat.S_ISDIR(mode):
         tree.directories.add(path)

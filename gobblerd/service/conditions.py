@@ -11,8 +11,9 @@ from enum import Enum
 
 from aiohttp import ETag, web
 
+from gobblerd.domain.times import NANOSECONDS
+
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII)
-_SECOND = 1_000_000_000
 
 
 class Verdict(Enum):
@@ -34,7 +35,7 @@ class Validators:
     def last_modified(self) -> str | None:
         """The mtime as HTTP writes it; None for a year that HTTP cannot write (users' files may have any)."""
         try:
-            return formatdate(self.mtime_ns // _SECOND, usegmt=True)
+            return formatdate(self.mtime_ns // NANOSECONDS, usegmt=True)
         except (ValueError, OverflowError, OSError):
             return None
 
@@ -54,12 +55,12 @@ def judged(request: web.Request, file: Validators) -> Verdict:
     if "If-Match" in headers:
         if not _matches(file.etag, request.if_match, weak=False):
             return Verdict.FAILED
-    elif (since := request.if_unmodified_since) and file.mtime_ns // _SECOND > since.timestamp():
+    elif (since := request.if_unmodified_since) and file.mtime_ns // NANOSECONDS > since.timestamp():
         return Verdict.FAILED
     if "If-None-Match" in headers:
         if _matches(file.etag, request.if_none_match, weak=True):
             return Verdict.NOT_MODIFIED
-    elif (since := request.if_modified_since) and file.mtime_ns // _SECOND <= since.timestamp():
+    elif (since := request.if_modified_since) and file.mtime_ns // NANOSECONDS <= since.timestamp():
         return Verdict.NOT_MODIFIED
     return Verdict.SEND
 

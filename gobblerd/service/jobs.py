@@ -16,7 +16,7 @@ from gobblerd.archive.receipt import is_part_of_archive
 from gobblerd.domain.errors import Absent, Fault, GobblerdError, told
 from gobblerd.domain.messages import Outcome
 from gobblerd.domain.names import Address
-from gobblerd.domain.times import format_time
+from gobblerd.domain.times import NANOSECONDS, format_time
 from gobblerd.domain.version import Latest
 from gobblerd.registry import layout
 from gobblerd.registry.counting import UsageCount
@@ -34,9 +34,8 @@ from gobblerd.staging.status import PurgeCounts
 
 log = structlog.get_logger(__name__)
 
-_SECOND = 1_000_000_000
 _UNREADABLE = Latest("")  # which no version is called
-_SCRUB_MOST = 7 * DAY * _SECOND  # a daemon that was away for longer does not read all that it missed at once
+_SCRUB_MOST = 7 * DAY * NANOSECONDS  # who was away for longer does not read all that was missed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +234,7 @@ class Jobs:
         with os.scandir(layout.join(self._registry.root, layout.LOGS)) as entries:
             for entry in entries:
                 try:
-                    if now - entry.stat(follow_symlinks=False).st_mtime_ns > seconds * _SECOND:
+                    if now - entry.stat(follow_symlinks=False).st_mtime_ns > seconds * NANOSECONDS:
                         os.unlink(entry.path)
                         removed += 1
                 except FileNotFoundError:  # another daemon was first
@@ -250,7 +249,7 @@ class Jobs:
         expired: list[str] = []
         failed: list[str] = []
         if days:
-            oldest = self._registry.clock.now() - int(days * DAY * _SECOND)
+            oldest = self._registry.clock.now() - int(days * DAY * NANOSECONDS)
             for version in self._versions(failed):
                 if self._has_expired(version, oldest) and (done := self._expire(version, oldest)) is not None:
                     (expired if done else failed).append(str(version))
@@ -294,7 +293,7 @@ class Jobs:
         oldest = min(memory.checked.values(), default=0)
         facts = {
             "findings": memory.shown(FACTS_MOST),
-            "oldest_check": format_time(oldest * _SECOND) if oldest else "",
+            "oldest_check": format_time(oldest * NANOSECONDS) if oldest else "",
             "goes_on_in": f"{memory.place.version}/{memory.place.path}" if memory.place else "",
         }
         numbers = {
@@ -304,7 +303,7 @@ class Jobs:
             "faults": memory.faults,
             "notices": memory.notices,
             "unchecked": done.unchecked,
-            "oldest_seconds": max(0.0, now / _SECOND - oldest) if oldest else 0.0,
+            "oldest_seconds": max(0.0, now / NANOSECONDS - oldest) if oldest else 0.0,
         }
         return JobReport(facts, numbers)
 
@@ -316,7 +315,7 @@ class Jobs:
         if config.scrub_bytes_per_run:
             return config.scrub_bytes_per_run
         before = Memory.load(layout.join(self._registry.root, layout.STATE)).started
-        elapsed = min(max(0, now - before), _SCRUB_MOST) / _SECOND if before else DAY
+        elapsed = min(max(0, now - before), _SCRUB_MOST) / NANOSECONDS if before else DAY
         return share_of(self._metadata, config.scrub_every_days, elapsed)
 
     def prune_exports(self) -> JobReport:

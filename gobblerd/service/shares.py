@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gobblerd.domain.errors import GobblerdError
+from gobblerd.domain.errors import GobblerdError, printable
 from gobblerd.domain.names import Address
 from gobblerd.domain.times import year_of
 from gobblerd.registry.metadata import Metadata
@@ -69,8 +69,8 @@ def shares_of(metadata: Metadata, year: int, *, enforced: bool) -> Iterator[Shar
 def _share_of(metadata: Metadata, project: Address, year: int, *, enforced: bool) -> Share:
     quota = metadata.quota(project.project) if enforced else None
     used = metadata.usage(project.project).total
-    name = project.project.encode("utf-8", "backslashreplace").decode("utf-8")  # a label is UTF-8
-    return Share(name, used, quota.limit(year) if quota else None)
+    # A label of a metric is UTF-8.
+    return Share(printable(project.project), used, quota.limit(year) if quota else None)
 
 
 class Shares:

@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from gobblerd.domain.errors import Absent, Busy, GobblerdError, Plain
+from gobblerd.domain.times import NANOSECONDS
 from gobblerd.service.conditions import Validators, Verdict, judged
 from gobblerd.service.web.fetch import abandon
 
@@ -30,7 +31,6 @@ PLAIN_AT_ONCE = 8  # others: some MiB each
 _PATIENCE = 15.0  # seconds that a client waits for its turn
 _SILENCE = 60.0  # seconds in which a client must take a slice
 _SLICE = 1 << 20
-_SECOND = 1_000_000_000
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Archives:
         return ArchiveStream(place, kind)
 
     async def _answer(self, request: web.Request, stream: "ArchiveStream", media: str) -> web.StreamResponse:
-        validators = Validators(stream.etag, stream.mtime * _SECOND)
+        validators = Validators(stream.etag, stream.mtime * NANOSECONDS)
         headers = {
             "Content-Type": media,
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(stream.name, safe='')}",
