@@ -4,12 +4,12 @@ Standard output fails with an exception of its own, so that its full disk is not
 nor the reader who left for a service that hung up.
 """
 
-import contextlib
 import errno
 import io
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -58,17 +58,28 @@ def run(program: str, call: Callable[[], object], unprintable: str, code: int) -
         value = call()
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _tell(error.show)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Unprintable as error:
         if error.number == errno.EPIPE:
             return NOBODY_READS
-        with contextlib.suppress(OSError):  # standard error may be the same file
-            click.echo(f"{program}: {unprintable}: {error}", err=True)
+        _tell(partial(click.echo, f"{program}: {unprintable}: {error}", err=True))
         return code
     return value if isinstance(value, int) else 0
+
+
+def _tell(show: Callable[[], object]) -> None:
+    """Print something on standard error; where that takes no more either, the code is all that is told.
+
+    What could not be printed goes nowhere: the interpreter tries once more when it ends, and with the same
+    failure would end with a code of its own (from 3.14 on).
+    """
+    try:
+        show()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _watch_output() -> None:

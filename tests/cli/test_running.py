@@ -20,10 +20,13 @@ def test_a_full_disk_is_told_in_a_sentence(args: list[str]) -> None:
     assert (done.returncode, done.stderr) == (2, f"gobblerd: the output cannot be printed: {FULL}\n")
 
 
-def test_a_full_disk_for_both_outputs() -> None:
+@pytest.mark.parametrize("args", ["gobblerd --version", "gobblerd.cli.gobbler ls --bogus"])
+def test_a_full_disk_for_both_outputs(args: str) -> None:
     """The code is all that can be told."""
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([*GOBBLERD, "--version"], stdout=full, stderr=full, check=False, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", *args.split()], stdout=full, stderr=full, check=False, timeout=120
+        )
     assert done.returncode == 2
 
 
