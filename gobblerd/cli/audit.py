@@ -121,6 +121,7 @@ def _share(wanted: Wanted, shard: tuple[int, int], plan: str | None, out: str | 
         raise click.UsageError("--shard needs --out FILE, which it continues if it was killed")
     for each in filter(None, (out, plan)):
         _require_outside(wanted.registry, each)
+        _require_file(each)
     done = _Done()
     audit = wanted.audit(done.add)
     units = wanted.units(audit.metadata)
@@ -205,6 +206,14 @@ def _require_outside(registry: str, file: str) -> None:
         raise Unusable("an audit writes nothing into the registry; name another file")
 
 
+def _require_file(path: str) -> None:
+    """Refuse what is no regular file: a device such as /dev/null would be replaced, or read without end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise Unusable(
+            f"{path} is there and is no regular file: name another, which appears when it is whole"
+        )
+
+
 @contextlib.contextmanager
 def _output(registry: str | None, out: str | None) -> Iterator[TextIO]:
     """Yield where the lines go: standard output, or a file that appears when all of them are in it."""
@@ -212,6 +221,7 @@ def _output(registry: str | None, out: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path = os.path.realpath(out)
+    _require_file(out)
     if registry is not None:
         _require_outside(registry, out)
     with temporary(os.path.dirname(path)) as growing:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -196,6 +197,16 @@ def test_what_cannot_be_asked_for(corpus: Corpus, arguments: list[str], said: st
     assert result.exit_code == 2
     assert said in result.stderr
     assert sorted(os.listdir(base)) == ["corpus", "whitelisted"]
+
+
+def test_a_device_is_not_replaced(corpus: Corpus, tmp_path: Path) -> None:
+    """`--out /dev/null` of root made /dev/null a regular file; a part was read from a device without end."""
+    pipe = tmp_path / "pipe"  # as little a regular file, and no test needs root for it
+    os.mkfifo(pipe)
+    for arguments in (["--out", pipe], ["--shard", "1/2", "--out", pipe], ["--out", tmp_path]):
+        result = audit(corpus.registry, *map(str, arguments))
+        assert (result.exit_code, "is no regular file" in result.stderr) == (2, True)
+    assert pipe.is_fifo()
 
 
 def test_parts_that_do_not_belong_together(corpus: Corpus) -> None:
