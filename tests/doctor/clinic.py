@@ -24,6 +24,7 @@ STRANGER = "gbl-alice"
 class Line(NamedTuple):
     result: str
     found: str
+    mend: str
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def report_of(doctor: "subprocess.Popen[str]") -> Report:
     for line in lines:
         assert all(line[key] for key in ("name", "what", "result", "found", "why", "mend")), line
     return Report(
-        doctor.returncode, {line["name"]: Line(line["result"], line["found"]) for line in lines}, complaint
+        doctor.returncode,
+        {line["name"]: Line(line["result"], line["found"], line["mend"]) for line in lines},
+        complaint,
     )
 
 

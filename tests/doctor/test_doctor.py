@@ -278,6 +278,8 @@ def test_a_full_disk(clinic: Clinic, options: str, fill: int, found: str) -> Non
         report = clinic.examine()
     assert report["space"].result == "fail", report
     assert found in report["space"].found
+    if not fill:  # then no other filesystem is what is to be advised, as where renames do not work
+        assert (report["rename"].result, report["rename"].mend) == ("fail", "make room there (df -h; df -i)")
 
 
 @pytest.mark.parametrize(("ahead", "result"), [("+10m", "fail"), ("+20s", "warn")])

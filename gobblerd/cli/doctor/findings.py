@@ -4,6 +4,7 @@ A check is a function from the site to what it found; that it raises OSError is 
 changes anything but files of its own, which it removes.
 """
 
+import errno
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from typing import Generic, TypeVar
 from gobblerd.domain.errors import told
 
 Site = TypeVar("Site")
+_MENDS = {  # of the filesystem's own troubles, whatever the check was after
+    errno.EROFS: "mount its filesystem to be written",
+    errno.ENOSPC: "make room there (df -h; df -i)",
+    errno.EDQUOT: "make room there, or raise the account's quota on that filesystem",
+}
 
 
 class Result(StrEnum):
@@ -90,7 +96,7 @@ def _looked(check: Check[Site], site: Site) -> Found:
     try:
         return check.look(site)
     except OSError as error:
-        return fail(told(error))
+        return fail(told(error), _MENDS.get(error.errno or 0, ""))
     except Exception as error:  # noqa: BLE001 - the other checks are worth having all the same
         at = traceback.extract_tb(error.__traceback__)[-1]
         return fail(
