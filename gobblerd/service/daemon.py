@@ -250,7 +250,7 @@ class Daemon:
                 quiet = self._status.touch()
         except (OSError, GobblerdError) as error:
             if type(error) is not self._failing:  # it comes every other second, for days perhaps
-                log.warning("housekeeping failed", reason=told(error))
+                log.warning("the status in responses/ cannot be kept", reason=told(error))
             self._failing = type(error)
             return False
         self._failing = None
