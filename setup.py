@@ -4,6 +4,7 @@ Without a compiler, or where it fails, gobblerd is installed without them, and w
 Python in its place.
 """
 
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -32,4 +33,9 @@ EXTENSIONS = [
     extension("gobblerd/registry/_names"),
 ]
 
-setup(ext_modules=EXTENSIONS, options={"bdist_wheel": {"py_limited_api": "cp311"}})
+# Built in a new directory each time: what `build/` kept of another release would be installed with this one.
+with tempfile.TemporaryDirectory(prefix="gobblerd-build-") as base:
+    setup(
+        ext_modules=EXTENSIONS,
+        options={"bdist_wheel": {"py_limited_api": "cp311"}, "build": {"build_base": base}},
+    )

@@ -90,6 +90,21 @@ def built(python: Path, sources: Path, out: Path, hook: str, compiler: str) -> P
     return out / done.stdout.split()[-1]
 
 
+def test_a_module_of_another_release_is_not_installed(builder: Path, sources: Path, tmp_path: Path) -> None:
+    """Upgrades, and ways back, are installed from one checkout again and again."""
+    here = tmp_path / "sources"
+    subprocess.run(["cp", "-r", sources, here], check=True)
+    module = here / "gobblerd" / "actions" / "gone.py"
+    module.touch()
+    assert holds(built(builder, here, tmp_path / "first", "build_wheel", "/nonexistent/cc"), module.name)
+    module.unlink()
+    assert not holds(built(builder, here, tmp_path / "second", "build_wheel", "/nonexistent/cc"), module.name)
+
+
+def holds(wheel: Path, name: str) -> bool:
+    return f"gobblerd/actions/{name}" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_an_sdist_is_the_whole_checkout(builder: Path, tmp_path: Path) -> None:
     """The guide is followed, and the tests are run, from it as from a clone."""
     listed = subprocess.run(
