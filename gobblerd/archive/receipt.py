@@ -27,6 +27,7 @@ from gobblerd.archive.members import (
 from gobblerd.domain.document import parse_object
 from gobblerd.domain.errors import Invalid, Plain, Wrong, escaped, quoted
 from gobblerd.domain.names import check_existing_name
+from gobblerd.registry import layout
 from gobblerd.storage.files import READ_FILE, opened, read_all
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -80,7 +81,7 @@ class Receipt:
     @property
     def manifest_path(self) -> str:
         """The name of the `..manifest` in the archive."""
-        return f"{self.options.prefix}/..manifest"
+        return f"{self.options.prefix}/{layout.MANIFEST}"
 
     def renamed(self, name: str) -> "Receipt":
         """Return the receipt of the same archive under another file name."""

@@ -12,6 +12,7 @@ import click
 
 from gobblerd.archive.writing import temporary
 from gobblerd.cli.audit_wanted import SHARD, Tick, Unusable, Wanted
+from gobblerd.registry.layout import UNREMARKABLE
 
 if TYPE_CHECKING:
     from gobblerd.registry.audit import Audit, Tally, Unit
@@ -187,8 +188,6 @@ def _registry(given: str) -> str:
         names = os.listdir(path)
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from None
-    from gobblerd.registry.audit_places import UNREMARKABLE  # noqa: PLC0415 - as above
-
     if not set(names) - UNREMARKABLE:  # an unmounted filesystem must not pass for a sound registry
         raise Unusable(f"{path} is empty: no registry is there (is its filesystem mounted?)")
     return path

@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import pwd
 import random
 import signal
 import socket
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from gobblerd.client.service import own_name
 from gobblerd.registry import layout
 
 SERVER = (sys.executable, "-P", "-m", "gobblerd", "serve")  # -P: nothing of where we happen to be
@@ -114,7 +114,7 @@ def _serving(place: Place, server: Sequence[str]) -> Iterator[subprocess.Popen[b
     """Run the daemon for a block."""
     port = place.url.rpartition(":")[2]
     options = [f"--staging={place.staging}", f"--registry={place.registry}", "--host=127.0.0.1"]
-    options += [f"--port={port}", f"--administrators={_own_name()}"]
+    options += [f"--port={port}", f"--administrators={own_name()}"]
     environment = {name: text for name, text in os.environ.items() if not name.startswith("GOBBLERD_")}
     with open(place.log, "wb") as log:
         child = subprocess.Popen(  # noqa: S603 - ourselves, with arguments of our own
@@ -126,14 +126,6 @@ def _serving(place: Place, server: Sequence[str]) -> Iterator[subprocess.Popen[b
         yield child
     finally:
         _stop(child)
-
-
-def _own_name() -> str:
-    """Return the name that the daemon will know us by (not what the environment says)."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _wait_until_serving(place: Place, child: subprocess.Popen[bytes]) -> None:

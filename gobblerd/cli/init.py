@@ -32,7 +32,6 @@ from gobblerd.storage.files import (
 STAGING_MODE = 0o1777  # anyone may drop files, nobody may remove another's
 REGISTRY_MODE = 0o755
 _MARKER_MAX_BYTES = 4096
-_UNREMARKABLE = frozenset({"lost+found"})  # a fresh filesystem has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _account(owner: str | None, registry: str) -> Account:
 
 
 def _holds_something(path: str) -> bool:
-    return os.path.isdir(path) and bool(set(os.listdir(path)) - _UNREMARKABLE)
+    return os.path.isdir(path) and bool(set(os.listdir(path)) - layout.UNREMARKABLE)
 
 
 def _check(staging: str, registry: str, account: Account, *, adopt: bool) -> None:

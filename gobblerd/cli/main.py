@@ -14,6 +14,7 @@ import click
 
 from gobblerd import __version__
 from gobblerd.cli.go_options import is_go_option
+from gobblerd.cli.lazy import LazyGroup
 from gobblerd.cli.running import open_standard_streams, run
 from gobblerd.service.imports import uncollected
 
@@ -43,26 +44,14 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
-class _Group(click.Group):
-    """Knows its subcommands by name and first line until one is asked for."""
+def _loaded(name: str) -> click.Command:
+    with uncollected():
+        found: click.Command = importlib.import_module(_COMMANDS[name]).command
+    return found
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of need."""
-        return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Import a subcommand."""
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        with uncollected():
-            command: click.Command = importlib.import_module(module).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """List the subcommands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _ABOUT[name]) for name in _COMMANDS])
+class _Group(LazyGroup):
+    """Passes for the Go service, too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the Go service's options without a subcommand for `serve`."""
@@ -71,7 +60,7 @@ class _Group(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, about=_ABOUT, load=_loaded, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gobblerd")
 def command() -> None:
     """Keep a registry of versioned data on a shared filesystem, fed by dropped request files."""

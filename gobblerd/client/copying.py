@@ -17,6 +17,7 @@ from functools import partial
 
 from gobblerd.client.parallel import Meter, Progress, Stop, for_each
 
+RECEIPT_SUFFIX = ".receipt.json"  # of the name of the receipt that lies beside an archive
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # neither hangs on a FIFO
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,9 +56,9 @@ def copy_tree(
 def copy_archive(archive: str, target: str, *, progress: Progress | None) -> None:
     """Copy an archive file to the new file `target`, and its receipt beside it; ValueError as above."""
     files = [("", os.stat(archive).st_size)]
-    receipt = f"{archive}.receipt.json"
+    receipt = f"{archive}{RECEIPT_SUFFIX}"
     if os.path.isfile(receipt):
-        files.append((".receipt.json", os.stat(receipt).st_size))
+        files.append((RECEIPT_SUFFIX, os.stat(receipt).st_size))
     meter = Meter(progress, len(files), sum(size for _, size in files))
 
     def copy(file: tuple[str, int], stop: Stop) -> None:

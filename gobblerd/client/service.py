@@ -45,7 +45,7 @@ def start_gobbler(
     atexit.register(stop_gobbler)
     rest = iter(made)
     places = [os.path.abspath(path) if path is not None else next(rest) for path in (staging, registry)]
-    options = [f"--administrators={','.join([_own_name()] if admin is None else admin)}", *extra_args]
+    options = [f"--administrators={','.join([own_name()] if admin is None else admin)}", *extra_args]
     _KEPT.running = running = _started(places, port, options)
     return True, *running.places
 
@@ -166,8 +166,8 @@ def _free_port() -> int:
             return port
 
 
-def _own_name() -> str:
-    """Return the name that the daemon will know this user by."""
+def own_name() -> str:
+    """Return the name that the daemon will know this user by, whatever the environment says."""
     import pwd  # noqa: PLC0415 - needed only to start one
 
     try:

@@ -14,8 +14,6 @@ from gobblerd.domain.where import written_in
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Progress
 
-RECEIPT_SUFFIX = ".receipt.json"  # of the name of the receipt that lies beside an archive
-
 
 def allocate_upload_directory(staging: str, create: bool = True) -> str:
     """Make a new directory in staging for files to be uploaded, and return its path.
@@ -62,12 +60,12 @@ def upload_directory(
         "on_probation": probation,
         "ignore_dot": ignore_dot,
     }
-    name = _name_in_staging(directory, staging)
+    name = name_in_staging(directory, staging)
     if name is not None:
         taken = {**fields, "source": name, "consume": bool(consume)}
         submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
         return
-    _require_apart(directory, staging)
+    require_apart(directory, staging)
     from gobblerd.client.copying import copy_tree  # noqa: PLC0415 - needed only to copy
 
     copy = allocate_upload_directory(staging, create=False)
@@ -115,12 +113,12 @@ def upload_archive(
     }
     if strip is not None:
         fields["strip"] = strip
-    name = _name_in_staging(archive, staging, is_archive=True)
+    name = name_in_staging(archive, staging, is_archive=True)
     if name is not None:
         taken = {**fields, "source": name, "consume": bool(consume)}
         submit(staging, url, "upload", taken, spoof=spoof, timeout=timeout, waiting=waiting)
         return
-    from gobblerd.client.copying import copy_archive  # noqa: PLC0415 - needed only to copy
+    from gobblerd.client.copying import RECEIPT_SUFFIX, copy_archive  # noqa: PLC0415 - needed only to copy
 
     copy = allocate_upload_directory(staging, create=False)
     try:
@@ -147,7 +145,7 @@ def _called(source: str, copy: str) -> Iterator[None]:
         raise failure(GobblerError, error.code, reason, error.answer) from None
 
 
-def _name_in_staging(source: str, staging: str, *, is_archive: bool = False) -> str | None:
+def name_in_staging(source: str, staging: str, *, is_archive: bool = False) -> str | None:
     """Return the name of what is to be uploaded directly in staging; None if it is elsewhere, or a link."""
     path = os.path.abspath(source)
     if os.path.islink(path) or os.path.realpath(os.path.dirname(path)) != os.path.realpath(staging):
@@ -157,7 +155,8 @@ def _name_in_staging(source: str, staging: str, *, is_archive: bool = False) -> 
     return os.path.basename(path)
 
 
-def _require_apart(directory: str, staging: str) -> None:
+def require_apart(directory: str, staging: str) -> None:
+    """Raise ValueError for a directory that holds the staging directory."""
     source, place = os.path.realpath(directory), os.path.realpath(staging)
     if os.path.commonpath((source, place)) == source:
         raise ValueError(f"{directory!r} holds the staging directory: copied there, it would hold itself")

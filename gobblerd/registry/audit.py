@@ -27,7 +27,6 @@ from gobblerd.domain.names import ROOT, Address
 from gobblerd.registry import layout
 from gobblerd.registry.audit_findings import Collector, Finding, Kind, Look, Severity, in_order
 from gobblerd.registry.audit_places import (
-    UNREMARKABLE,
     AssetLooks,
     EventsLooks,
     ProjectLooks,
@@ -118,7 +117,7 @@ def units(metadata: Metadata, projects: Sequence[str] = ()) -> Iterator[Unit]:
 
 def _is_unremarkable(metadata: Metadata, project: Address) -> bool:
     permissions = metadata.path(layout.in_place(project, layout.PERMISSIONS))
-    return project.project in UNREMARKABLE and not os.path.lexists(permissions)
+    return project.project in layout.UNREMARKABLE and not os.path.lexists(permissions)
 
 
 def _units_below(metadata: Metadata, project: Address) -> Iterator[Unit]:

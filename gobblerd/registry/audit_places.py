@@ -29,7 +29,6 @@ from gobblerd.storage.files import FILE_MODE
 from gobblerd.storage.removal import last_touched
 
 T = TypeVar("T")
-UNREMARKABLE = frozenset({"lost+found"})  # a filesystem whose root is the registry has it
 _PROBE = "..probe-"  # see probe.py
 _EVENT = re.compile(r"(.+)_[1-9]\d{5}", re.ASCII)
 
@@ -139,7 +138,7 @@ class RegistryLooks(_Level):
 
 def _is_folder(name: str, thing: Thing) -> bool:
     """Tell whether this is one of the root's directories that are no projects."""
-    return stat.S_ISDIR(thing.mode) and name in {layout.LOGS, layout.TRANSACTIONS, *UNREMARKABLE}
+    return stat.S_ISDIR(thing.mode) and name in {layout.LOGS, layout.TRANSACTIONS, *layout.UNREMARKABLE}
 
 
 class ProjectLooks(_Level):

@@ -1,9 +1,13 @@
 """THE on-disk format: the name of every file of the registry's own (spec/registry.md, "Layout").
 
-Nothing else spells these names. Paths made here are relative to the registry, with `/`.
+Nothing else spells these names, but for the client, which imports nothing of the registry's
+(`client/reading.py`). Paths made here are relative to the registry, with `/`.
 """
 
-from gobblerd.domain.names import Address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # whoever wants names alone is a command line that has to start at once
+    from gobblerd.domain.names import Address
 
 MANIFEST = "..manifest"
 SUMMARY = "..summary"
@@ -30,6 +34,7 @@ ASIDE = f"{TRANSACTIONS}/aside"  # what recovery found in the way of a committed
 TEMPORARY = ".new"  # TRANSACTIONS/<id>.new: what a transaction is about to rename
 TRANSACTION_FOLDERS = frozenset({"committed", "applied", "state", "aside"})
 
+UNREMARKABLE = frozenset({"lost+found"})  # a filesystem whose root is the registry, or staging, has it
 HIDDEN = LOCK_FILES | {TRANSACTIONS, MARKER}  # internal even to readers over REST
 
 MARKER_FORMAT = "gobblerd-registry-1"
@@ -42,7 +47,7 @@ def join(*parts: str) -> str:
     return "/".join(filter(None, parts))
 
 
-def in_place(place: Address, name: str) -> str:
+def in_place(place: "Address", name: str) -> str:
     """Return the path of the file `name` directly in a project, an asset or a version."""
     return join(str(place), name)
 

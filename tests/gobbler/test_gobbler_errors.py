@@ -271,13 +271,15 @@ def test_quick_help() -> None:
         command.main(["--help"], standalone_mode=False)
         print([name for name in sys.modules if name.startswith("gobblerd.c")], file=sys.stderr)
         command.main(["ls", "--registry", "/tmp"], standalone_mode=False)
-        heavy = {"pydantic", "aiohttp", "rich", "structlog", "gobblerd.service", "gobblerd.registry"}
+        heavy = {"pydantic", "aiohttp", "rich", "structlog", "gobblerd.service"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
+        registry = {name for name in sys.modules if name.startswith("gobblerd.registry.")}
+        assert registry == {"gobblerd.registry.layout"}, registry  # names of files, and nothing else
     """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = result.stderr.strip()
-    ours = ["gobblerd.cli", "gobblerd.cli.gobbler", "gobblerd.cli.running", "gobblerd.cli.gobbler.main"]
-    assert loaded == str(ours)
+    ours = ["cli", "cli.gobbler", "cli.lazy", "cli.running", "cli.gobbler.main"]
+    assert loaded == str([f"gobblerd.{name}" for name in ours])
 
 
 def test_no_room(by_file: Shell, small_disk: Path) -> None:

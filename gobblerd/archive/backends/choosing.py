@@ -7,10 +7,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from gobblerd.archive.backends.backend import Backend
 from gobblerd.archive.backends.credentials import find_credentials, without_credentials
 from gobblerd.domain.errors import Plain, Wrong
+from gobblerd.registry import layout
 
 _SCHEMES = ("http", "https")
 _KINDS = ("gobbler", "cdcs")  # may be put before a URL, as in cdcs+https://...
-_REGISTRY_SIGNS = ("..gobblerd", "..logs", "..transactions")
+_REGISTRY_SIGNS = (layout.MARKER, layout.LOGS, layout.TRANSACTIONS)
 
 
 def get_backend(

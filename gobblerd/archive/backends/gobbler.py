@@ -23,6 +23,7 @@ from gobblerd.domain.errors import Absent, Plain, Wrong
 from gobblerd.domain.names import check_name
 from gobblerd.domain.release import Release, ReleaseFile, check_paths, difference, release_of
 from gobblerd.domain.version_spec import SemVer, VersionSpec
+from gobblerd.registry import layout
 
 _CHUNK = 1 << 20
 _NOT_FOUND = 404
@@ -52,7 +53,8 @@ class GobblerArchive:
 
     def _record(self, project: str, asset: str, version: str) -> Release | None:
         place = f"{project}/{asset}/{version}"
-        manifest, summary = self._document(f"{place}/..manifest"), self._document(f"{place}/..summary")
+        manifest = self._document(f"{place}/{layout.MANIFEST}")
+        summary = self._document(f"{place}/{layout.SUMMARY}")
         if manifest is None or summary is None:
             return None
         return release_of(project, asset, version, manifest, summary)
@@ -90,7 +92,7 @@ class GobblerArchive:
             check_paths(str(release), [file.path for file in release.files], release.directories)
         except ValueError as error:
             raise Wrong("{why}", why=error) from None
-        if self._document(f"{release.project}/..permissions") is None:
+        if self._document(f"{release.project}/{layout.PERMISSIONS}") is None:
             raise Absent("there is no project {project} at {host}", project=release.project, host=self.host)
         return release
 

@@ -1,12 +1,15 @@
 """`gobbler archive ...`: finds the module of a subcommand when it is asked for.
 
-`archive_making.py` has those that write archives, `archive_taking.py` those that read them.
+`archive_making.py` has those that write archives, `archive_taking.py` those that read them,
+`archive_keeping.py` those that look after a directory of them.
 """
 
 import importlib
 from collections.abc import Mapping
 
 import click
+
+from gobblerd.cli.lazy import LazyGroup
 
 _MODULES: Mapping[str, str] = {  # subcommand -> module, in the order of need
     "create": "archive_making",
@@ -30,28 +33,18 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
-class _Group(click.Group):
-    """Knows its subcommands by name and first line until one is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of need."""
-        return list(_MODULES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Import a subcommand."""
-        if cmd_name not in _MODULES:
-            return None
-        found: click.Command = importlib.import_module(f"gobblerd.cli.gobbler.{_MODULES[cmd_name]}").COMMANDS[
-            cmd_name
-        ]
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """List the subcommands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _ABOUT[name]) for name in _MODULES])
+def _loaded(name: str) -> click.Command:
+    module = importlib.import_module(f"gobblerd.cli.gobbler.{_MODULES[name]}")
+    found: click.Command = module.COMMANDS[name]
+    return found
 
 
 COMMANDS = {
-    "archive": _Group("archive", help="Make, check and unpack archives of versions.", no_args_is_help=True)
+    "archive": LazyGroup(
+        "archive",
+        about=_ABOUT,
+        load=_loaded,
+        help="Make, check and unpack archives of versions.",
+        no_args_is_help=True,
+    )
 }

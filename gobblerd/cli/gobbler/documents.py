@@ -7,7 +7,8 @@ import click
 
 from gobblerd.cli.gobbler.listing import names
 from gobblerd.cli.gobbler.session import Session, absent, verb
-from gobblerd.cli.gobbler.text import columns, exact_size, facts, size
+from gobblerd.cli.gobbler.text import columns, exact_size, facts, leads_to, size
+from gobblerd.registry import layout
 
 
 def version_document(session: Session, place: tuple[str, str, str], name: str) -> Mapping[str, Any]:
@@ -25,7 +26,7 @@ def version_document(session: Session, place: tuple[str, str, str], name: str) -
 @click.argument("version")
 def manifest(session: Session, project: str, asset: str, version: str) -> None:
     """Show the files of a version: size, MD5 checksum, path, and where a link goes."""
-    found = version_document(session, (project, asset, version), "..manifest")
+    found = version_document(session, (project, asset, version), layout.MANIFEST)
     session.show(found, lambda: _manifest_lines(found))
 
 
@@ -33,10 +34,7 @@ def _manifest_lines(found: Mapping[str, Any]) -> Iterable[str]:
     rows = []
     for path, entry in sorted(found.items()):
         link = entry.get("link")
-        target = (
-            "-> " + "/".join(link[part] for part in ("project", "asset", "version", "path")) if link else ""
-        )
-        rows.append((str(entry["size"]), entry["md5sum"] or "-", path, target))
+        rows.append((str(entry["size"]), entry["md5sum"] or "-", path, leads_to(link) if link else ""))
     return columns(rows, head=("SIZE", "MD5SUM", "PATH", ""), right=(0,))
 
 
@@ -46,7 +44,7 @@ def _manifest_lines(found: Mapping[str, Any]) -> Iterable[str]:
 @click.argument("version")
 def summary(session: Session, project: str, asset: str, version: str) -> None:
     """Show who uploaded a version and when, and whether it is on probation."""
-    found = version_document(session, (project, asset, version), "..summary")
+    found = version_document(session, (project, asset, version), layout.SUMMARY)
     session.show(found, lambda: summary_lines(found))
 
 
@@ -78,7 +76,9 @@ def latest(session: Session, project: str, asset: str) -> None:
 def usage(session: Session, project: str | None) -> None:
     """Show what a project occupies, or all of them."""
     if project is None:
-        documents = ((name, session.document(f"{name}/..usage")) for name in sorted(names(session, [])))
+        documents = (
+            (name, session.document(f"{name}/{layout.USAGE}")) for name in sorted(names(session, []))
+        )
         found = {name: each["total"] for name, each in documents if each is not None}
         session.show(
             found, lambda: columns(((size(total), name) for name, total in found.items()), right=(0,))
@@ -89,7 +89,7 @@ def usage(session: Session, project: str | None) -> None:
 
 
 def _usage(session: Session, project: str) -> int:
-    found = session.document(f"{project}/..usage")
+    found = session.document(f"{project}/{layout.USAGE}")
     if found is None:
         raise absent(f"project {project}")
     total: int = found["total"]

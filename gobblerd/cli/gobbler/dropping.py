@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from gobblerd.domain.where import made_in
+
 COPY_PREFIX = "copy-"  # what `upload --no-wait` leaves in staging, and `wait` clears away
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -18,7 +20,9 @@ def clear_copy(path: str) -> None:
     """Remove the copy of a directory, or of an archive with its receipt, if it is there."""
     import shutil  # noqa: PLC0415 - 10 ms that are needed only after a copy
 
-    for each in (path, f"{path}.receipt.json"):
+    from gobblerd.client.copying import RECEIPT_SUFFIX  # noqa: PLC0415 - as above
+
+    for each in (path, f"{path}{RECEIPT_SUFFIX}"):
         with contextlib.suppress(OSError):
             os.unlink(each)
     shutil.rmtree(path, ignore_errors=True)
@@ -29,7 +33,7 @@ def drop(staging: str, action: str, fields: Mapping[str, Any]) -> str:
     token = os.urandom(8).hex()
     temporary, name = os.path.join(staging, f".gobbler-{token}"), f"request-{action}-{token}"
     try:
-        with open(os.open(temporary, _CREATE, 0o666), "w", encoding="ascii") as file:
+        with made_in(staging), open(os.open(temporary, _CREATE, 0o666), "w", encoding="ascii") as file:
             json.dump(fields, file)
         os.rename(temporary, os.path.join(staging, name))
     except BaseException:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gobblerd.cli.gobbler.listing import is_directory
 from gobblerd.cli.gobbler.progress import Bars, bar
 from gobblerd.cli.gobbler.session import Session, absent, verb
 from gobblerd.cli.gobbler.text import counted
 from gobblerd.domain.names import is_internal
 from gobblerd.domain.where import written_in
+from gobblerd.registry import layout
 
 if TYPE_CHECKING:
     from gobblerd.client.parallel import Meter, Stop
@@ -46,7 +48,7 @@ def fetch(session: Session, project: str, asset: str, version: str, output: str 
     """
     version = _newest(session, project, asset, version)
     place = f"{project}/{asset}/{version}"
-    manifest = session.document(f"{place}/..manifest")
+    manifest = session.document(f"{place}/{layout.MANIFEST}")
     if manifest is None:
         raise absent(f"version {place}")
     with bar(f"fetching {place}") as progress:
@@ -154,7 +156,7 @@ class _Copy:
     def _has(self, path: str, entry: Mapping[str, Any], is_same: Any) -> bool:
         """Tell whether it is there; ValueError if something else is."""
         target = os.path.join(self._output, path)
-        if _is_empty_directory(entry):
+        if is_directory(entry):
             os.makedirs(target, exist_ok=True)
             return True
         if not os.path.lexists(target):
@@ -196,10 +198,6 @@ def _require(is_right: bool, source: str) -> None:  # noqa: FBT001 - the one thi
 
 def _is_inside(path: str) -> bool:
     return not path.startswith("/") and not any(is_internal(part) for part in path.split("/"))
-
-
-def _is_empty_directory(entry: Mapping[str, Any]) -> bool:
-    return not entry["md5sum"] and "link" not in entry
 
 
 COMMANDS = {"fetch": fetch}

@@ -9,6 +9,7 @@ from gobblerd.cli.gobbler.documents import summary_lines, version_document
 from gobblerd.cli.gobbler.listing import names
 from gobblerd.cli.gobbler.session import Session, absent, verb
 from gobblerd.cli.gobbler.text import counted, facts, size
+from gobblerd.registry import layout
 
 _VERSION_DEPTH = 3
 
@@ -52,14 +53,14 @@ def _service_lines(found: Mapping[str, Any]) -> Iterable[str]:
 
 def _project(session: Session, parts: list[str]) -> None:
     (project,) = parts
-    permissions = session.document(f"{project}/..permissions")
+    permissions = session.document(f"{project}/{layout.PERMISSIONS}")
     if permissions is None:
         raise absent(f"project {project}")
     found = {
         "project": project,
         **permissions,
-        "usage": (session.document(f"{project}/..usage") or {}).get("total"),
-        "quota": session.document(f"{project}/..quota"),
+        "usage": (session.document(f"{project}/{layout.USAGE}") or {}).get("total"),
+        "quota": session.document(f"{project}/{layout.QUOTA}"),
         "assets": sorted(names(session, parts)),
     }
     session.show(found, lambda: facts((*_people(found), *_sizes(found), _many("assets", found["assets"]))))
@@ -84,8 +85,8 @@ def _many(what: str, listed: list[str]) -> tuple[str, str]:
 
 def _asset(session: Session, parts: list[str]) -> None:
     versions = sorted(names(session, parts))
-    permissions = session.document("/".join((*parts, "..permissions"))) or {"owners": [], "uploaders": []}
-    latest = (session.document("/".join((*parts, "..latest"))) or {}).get("version")
+    permissions = session.document("/".join((*parts, layout.PERMISSIONS))) or {"owners": [], "uploaders": []}
+    latest = (session.document("/".join((*parts, layout.LATEST))) or {}).get("version")
     found = {"project": parts[0], "asset": parts[1], "latest": latest, "versions": versions, **permissions}
     session.show(
         found, lambda: facts((("latest", latest or "none"), _many("versions", versions), *_people(found)))
@@ -94,9 +95,9 @@ def _asset(session: Session, parts: list[str]) -> None:
 
 def _version(session: Session, parts: list[str]) -> None:
     place = (parts[0], parts[1], parts[2])
-    summary = version_document(session, place, "..summary")
-    manifest = version_document(session, place, "..manifest")
-    latest = (session.document(f"{parts[0]}/{parts[1]}/..latest") or {}).get("version") == parts[2]
+    summary = version_document(session, place, layout.SUMMARY)
+    manifest = version_document(session, place, layout.MANIFEST)
+    latest = (session.document(f"{parts[0]}/{parts[1]}/{layout.LATEST}") or {}).get("version") == parts[2]
     links = [entry for entry in manifest.values() if "link" in entry]
     stored = sum(entry["size"] for entry in manifest.values() if "link" not in entry)
     found = {

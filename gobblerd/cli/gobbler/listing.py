@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from gobblerd.cli.gobbler.session import Session, absent, verb
-from gobblerd.cli.gobbler.text import columns, shown, size
+from gobblerd.cli.gobbler.text import columns, leads_to, shown, size
+from gobblerd.registry import layout
 
 _LEVELS = ("project", "asset", "version")
 _HEADS: Mapping[str, tuple[str, ...]] = {  # the keys of a row, in the order of the columns
@@ -72,13 +73,13 @@ def _row(session: Session, level: str, parts: list[str], name: str, *, is_long: 
 
 def _about(session: Session, level: str, place: str, parts: list[str]) -> dict[str, Any]:
     if level == "project":
-        usage = session.document(f"{place}/..usage") or {}
-        permissions = session.document(f"{place}/..permissions") or {}
+        usage = session.document(f"{place}/{layout.USAGE}") or {}
+        permissions = session.document(f"{place}/{layout.PERMISSIONS}") or {}
         return {"usage": usage.get("total"), "owners": permissions.get("owners", [])}
     if level == "asset":
-        return {"latest": (session.document(f"{place}/..latest") or {}).get("version")}
-    summary = session.document(f"{place}/..summary") or {}
-    latest = (session.document(f"{'/'.join(parts)}/..latest") or {}).get("version")
+        return {"latest": (session.document(f"{place}/{layout.LATEST}") or {}).get("version")}
+    summary = session.document(f"{place}/{layout.SUMMARY}") or {}
+    latest = (session.document(f"{'/'.join(parts)}/{layout.LATEST}") or {}).get("version")
     state = "probation" if summary.get("on_probation") else "latest" if place.endswith(f"/{latest}") else ""
     return {"uploaded": summary.get("upload_finish"), "by": summary.get("upload_user_id"), "state": state}
 
@@ -91,7 +92,7 @@ def _files(session: Session, parts: list[str]) -> Iterator[dict[str, Any]]:
     version, directory = parts[: len(_LEVELS)], "/".join(parts[len(_LEVELS) :])
     before, seen = (f"{directory}/" if directory else ""), set()
     for path, entry in sorted(_manifest(session, version).items()):
-        if path == directory and not _is_directory(entry):
+        if path == directory and not is_directory(entry):
             yield _file(path.rpartition("/")[2], entry)
         elif path.startswith(before):
             name, slash, _ = path[len(before) :].partition("/")
@@ -112,7 +113,7 @@ def _files_below(session: Session, parts: list[str]) -> Iterator[dict[str, Any]]
     for name in sorted(names(session, parts)):
         below = [*parts, name]
         found = (
-            _files_of(session.document("/".join((*below, "..manifest"))) or {}, "")
+            _files_of(session.document("/".join((*below, layout.MANIFEST))) or {}, "")
             if len(parts) == above
             else _files_below(session, below)
         )
@@ -127,18 +128,19 @@ def _files_of(manifest: Mapping[str, Any], before: str) -> Iterator[dict[str, An
 
 
 def _manifest(session: Session, version: list[str]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] | None = session.document("/".join((*version, "..manifest")))
+    found: Mapping[str, Any] | None = session.document("/".join((*version, layout.MANIFEST)))
     if found is None:
         raise absent(f"version {'/'.join(version)}")
     return found
 
 
-def _is_directory(entry: Mapping[str, Any]) -> bool:
+def is_directory(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest's entry is an empty directory."""
     return not entry["md5sum"] and "link" not in entry
 
 
 def _file(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    if _is_directory(entry):
+    if is_directory(entry):
         return {"name": f"{name}/"}
     return {"name": name, **entry}
 
@@ -161,7 +163,7 @@ def _cell(key: str, value: Any) -> str:
     if key in {"usage", "size"}:
         return size(value)
     if key == "link":
-        return "-> " + "/".join(value[part] for part in ("project", "asset", "version", "path"))
+        return leads_to(value)
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 

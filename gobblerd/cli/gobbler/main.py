@@ -16,6 +16,7 @@ from types import FrameType
 import click
 
 from gobblerd import __version__
+from gobblerd.cli.lazy import LazyGroup
 from gobblerd.cli.running import Unprintable, open_standard_streams, run
 
 _FAMILIES: Mapping[str, str] = {  # subcommand -> module, in the order of need
@@ -75,30 +76,16 @@ _REFUSED = 1
 _ENDING = (signal.SIGHUP, signal.SIGTERM)
 
 
-class _Group(click.Group):
-    """Knows its subcommands by name and first line until one is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of need."""
-        return list(_FAMILIES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Import a subcommand."""
-        family = _FAMILIES.get(cmd_name)
-        if family is None:
-            return None
-        module = importlib.import_module(f"gobblerd.cli.gobbler.{family}")
-        found: click.Command = module.COMMANDS[cmd_name]
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """List the subcommands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _ABOUT[name]) for name in _FAMILIES])
+def _loaded(name: str) -> click.Command:
+    module = importlib.import_module(f"gobblerd.cli.gobbler.{_FAMILIES[name]}")
+    found: click.Command = module.COMMANDS[name]
+    return found
 
 
 @click.group(
-    cls=_Group,
+    cls=LazyGroup,
+    about=_ABOUT,
+    load=_loaded,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="Every command takes --staging, --registry and --url, or finds them in GOBBLER_STAGING, "
     "GOBBLER_REGISTRY and GOBBLER_URL, or in ~/.config/gobbler/config.toml.",

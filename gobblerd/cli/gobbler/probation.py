@@ -8,6 +8,7 @@ import click
 from gobblerd.cli.gobbler.listing import names
 from gobblerd.cli.gobbler.session import Session, group, verb
 from gobblerd.cli.gobbler.text import columns
+from gobblerd.registry import layout
 
 _spoof = click.option("--spoof", metavar="USER", help="Act on behalf of USER, if the service allows it.")
 
@@ -31,7 +32,7 @@ def _on_probation(session: Session, parts: list[str]) -> Iterator[dict[str, Any]
         for name in sorted(names(session, parts)):
             yield from _on_probation(session, [*parts, name])
         return
-    summary = session.document("/".join((*parts, "..summary"))) or {}
+    summary = session.document("/".join((*parts, layout.SUMMARY))) or {}
     if summary.get("on_probation"):
         project, asset, version = parts
         yield {

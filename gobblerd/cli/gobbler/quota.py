@@ -10,6 +10,7 @@ import click
 from gobblerd.cli.gobbler.session import Session, absent, group, verb
 from gobblerd.cli.gobbler.text import facts, size
 from gobblerd.domain.usage import Quota
+from gobblerd.registry import layout
 
 _BYTES = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kMGTPE]i?)?B?", re.ASCII)
 _POWERS = "kMGTPE"
@@ -31,10 +32,10 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 @click.argument("project")
 def show(session: Session, project: str) -> None:
     """Show how much a project may occupy, and does."""
-    usage = session.document(f"{project}/..usage")
+    usage = session.document(f"{project}/{layout.USAGE}")
     if usage is None:
         raise absent(f"project {project}")
-    quota = session.document(f"{project}/..quota")
+    quota = session.document(f"{project}/{layout.QUOTA}")
     limit = _limit(quota) if quota else None
     found = {**(quota or {}), "limit": limit, "usage": usage["total"]}
     lines = [("usage", size(usage["total"]))]

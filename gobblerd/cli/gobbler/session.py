@@ -160,19 +160,9 @@ class Session:
 
     def document(self, path: str) -> Any:
         """Read one JSON document of the registry; None if it is not there."""
-        from gobblerd.client import transport  # noqa: PLC0415 - not needed for help
-        from gobblerd.client.reading import is_local, require_url  # noqa: PLC0415 - as above
+        from gobblerd.client.reading import document_or_none  # noqa: PLC0415 - not needed for help
 
-        registry, url = self.gobbler.registry, self.gobbler.url
-        if is_local(registry, force_remote=False):
-            try:
-                with open(os.path.join(str(registry), path), encoding="utf-8") as file:
-                    return json.load(file)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        from urllib.parse import quote  # noqa: PLC0415 - for readers over REST only
-
-        return transport.get_json_or_none(require_url(registry, url), f"/fetch/{quote(path)}")
+        return document_or_none(path, self.gobbler.registry, self.gobbler.url, force_remote=False)
 
     # ---- answering
 

@@ -2,7 +2,7 @@
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _STEP = 1000
@@ -21,6 +21,11 @@ def size(count: int) -> str:
 def exact_size(count: int) -> str:
     """Return a number of bytes in full, and in its unit where that is shorter."""
     return f"{count} bytes" if abs(count) < _STEP else f"{count} bytes ({size(count)})"
+
+
+def leads_to(link: Mapping[str, str]) -> str:
+    """Return how a manifest's link is shown."""
+    return "-> " + "/".join(link[part] for part in ("project", "asset", "version", "path"))
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ import click
 
 from gobblerd.cli.gobbler.session import Session, absent, group, verb
 from gobblerd.cli.gobbler.text import columns, counted, size
+from gobblerd.registry import layout
 
 _LEVELS = ("project", "asset", "version")
 
@@ -25,7 +26,7 @@ def clone(session: Session, project: str, asset: str, version: str, directory: s
     """
     if session.gobbler.registry is None:
         raise click.UsageError("links go into the registry's directory: give --registry or GOBBLER_REGISTRY")
-    if session.document(f"{project}/{asset}/{version}/..manifest") is None:
+    if session.document(f"{project}/{asset}/{version}/{layout.MANIFEST}") is None:
         raise absent(f"version {project}/{asset}/{version}")
     session.gobbler.clone_version(project, asset, version, directory)
     session.done(f"{directory} holds links to {project}/{asset}/{version}.", {"path": directory})

@@ -12,6 +12,7 @@ from gobblerd.cli.gobbler.dropping import COPY_PREFIX, clear_copy, drop
 from gobblerd.cli.gobbler.progress import WAITING, bar
 from gobblerd.cli.gobbler.session import Session, verb
 from gobblerd.domain.where import written_in
+from gobblerd.registry import layout
 
 _CONCURRENT = 4  # copies at the same time
 
@@ -71,7 +72,7 @@ def upload(session: Session, *, no_wait: bool, **given: Any) -> None:
 def _is_on_probation(session: Session, place: str) -> bool:
     """Tell what became of an upload: those of untrusted uploaders are on probation, asked for or not."""
     with suppress(OSError, ValueError):  # it is uploaded, whether that can be seen from here or not
-        return bool((session.document(f"{place}/..summary") or {}).get("on_probation"))
+        return bool((session.document(f"{place}/{layout.SUMMARY}") or {}).get("on_probation"))
     return False
 
 
@@ -116,10 +117,13 @@ class _Upload:
 
 def _drop(session: Session, wanted: _Upload) -> str:
     """Copy if need be, drop the request, and leave both; return the request's name."""
+    from gobblerd.client.uploading import name_in_staging, require_apart  # noqa: PLC0415 - not for help
+
     staging = str(session.asking.staging)
-    path = os.path.abspath(wanted.source)
-    if not os.path.islink(path) and os.path.realpath(os.path.dirname(path)) == os.path.realpath(staging):
-        return drop(staging, "upload", wanted.fields(os.path.basename(path), consume=wanted.consume))
+    name = name_in_staging(wanted.source, staging, is_archive=wanted.is_archive)
+    if name is not None:
+        return drop(staging, "upload", wanted.fields(name, consume=wanted.consume))
+    require_apart(wanted.source, staging)
     with _copy(wanted, staging) as source:
         return drop(staging, "upload", wanted.fields(source, consume=True))
 
@@ -131,8 +135,6 @@ def _copy(wanted: _Upload, staging: str) -> Iterator[str]:
 
     name = f"{COPY_PREFIX}{os.urandom(8).hex()}"
     copy = os.path.join(staging, name)
-    if os.path.realpath(copy).startswith(os.path.join(os.path.realpath(wanted.source), "")):
-        raise ValueError(f"{wanted.source} holds the staging directory: copied there, it would hold itself")
     try:
         with written_in(staging), bar("copying") as progress:
             if wanted.is_archive:
