@@ -66,14 +66,14 @@ def compressed(stream: Iterable[bytes], form: Format, size: int, threads: int) -
         yield data
 
 
-def pieces(stream: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small parts into pieces of at least 256 KiB, the last one excepted."""
+def pieces(stream: Iterable[bytes], least: int = PIECE) -> Iterator[bytes]:
+    """Join small parts into pieces of at least so many bytes, the last one excepted."""
     parts: list[bytes] = []
     size = 0
     for part in stream:
         parts.append(part)
         size += len(part)
-        if size >= PIECE:
+        if size >= least:
             yield b"".join(parts)
             parts, size = [], 0
     if parts:

@@ -74,13 +74,12 @@ class _Walk:
         """Plan what is at a path."""
         if os.path.islink(path):
             target = self._target_within(path, above) if self.wish.links != "files" else None
-            if target is None:
-                self.replaced.append(os.path.relpath(path, self.top))
             if target is not None:
                 end, name = self._member(target), self._member(path)
                 text = os.path.relpath(end, os.path.dirname(name))
                 yield Planned(name, "link", self._time(os.lstat(path)), mode=EXECUTABLE_MODE, target=text)
                 return
+            self.replaced.append(os.path.relpath(path, self.top))
         try:
             status = os.stat(path)
         except FileNotFoundError:

@@ -10,14 +10,14 @@ from typing import Self
 import zstandard
 
 from gobblerd.archive.checked_files import CheckedReading, Text
-from gobblerd.archive.compression import compressed
+from gobblerd.archive.compression import compressed, pieces
 from gobblerd.archive.formats import DEFAULT, format_named
 from gobblerd.archive.tars import tar_size, tar_stream
 from gobblerd.archive.version_plan import Version, Wish, plan_version
 
 _REVISION = b"1"  # to be raised whenever the same version gives other bytes than before
 _THREADS = 1
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes: each costs its sender a change of threads
 
 
 class ArchiveStream:
@@ -49,7 +49,7 @@ class ArchiveStream:
         plan = self._plan
         stream = tar_stream(plan, CheckedReading(plan.opener, plan.total, None, hashed=False))
         if self._format == "tar":
-            return _gathered(stream)
+            return pieces(stream, _PIECE)
         return compressed(stream, format_named(self._format), tar_size(plan), _THREADS)
 
     def piece(self) -> bytes:
@@ -68,17 +68,3 @@ class ArchiveStream:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
-
-
-def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of about a MiB: each costs its sender a change of threads."""
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= _PIECE:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)

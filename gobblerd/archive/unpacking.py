@@ -25,8 +25,8 @@ from gobblerd.domain.manifest import FileAddress
 from gobblerd.registry.copying import Digest
 from gobblerd.registry.neighbours import Candidates
 from gobblerd.registry.source import Stamp
-from gobblerd.storage.batches import HERE, create, write_files
-from gobblerd.storage.files import DIRECTORY_MODE, write_all
+from gobblerd.storage.batches import create, write_files
+from gobblerd.storage.files import DIRECTORY_MODE, HERE, write_all
 from gobblerd.storage.lanes import md5_many
 
 SMALL = 1 << 20  # a file up to this size is kept whole until its batch is full

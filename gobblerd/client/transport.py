@@ -43,6 +43,11 @@ class _Origin(NamedTuple):
     host: str
     port: int
 
+    @property
+    def shown(self) -> str:
+        """The server for messages: without a password."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
 
 class _Address(NamedTuple):
     """Where to connect to, and what to ask there."""
@@ -102,12 +107,8 @@ def post(url: str, path: str, timeout: float | None) -> tuple[int, Mapping[str, 
         reply = connection.getresponse()
         data = reply.read()
     except TimeoutError:
-        server = (
-            f"{address.origin.scheme}://{address.origin.host}:{address.origin.port}"  # without a password
-        )
-        reason = (
-            f"{server} has not answered within {timeout:g} s; the request is withdrawn if it had not begun"
-        )
+        silent = f"{address.origin.shown} has not answered within {timeout:g} s"
+        reason = f"{silent}; the request is withdrawn if it had not begun"
         raise failure(GobblerTimeout, None, reason) from None
     except _BROKEN as error:
         raise Lost(_unreachable(address, error)) from error
@@ -322,8 +323,7 @@ def _reason(reply: http.client.HTTPResponse, data: bytes) -> str:
 
 
 def _unreachable(address: _Address, error: Exception) -> GobblerError:
-    server = f"{address.origin.scheme}://{address.origin.host}:{address.origin.port}"
-    reason = f"cannot reach the service at {server}: {_why(error)}"
+    reason = f"cannot reach the service at {address.origin.shown}: {_why(error)}"
     return failure(GobblerUnreachable, None, reason)
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gobblerd.domain.errors import Wrong
+from gobblerd.domain.names import NAME_MAX_BYTES, is_utf8
+
 REQUEST_PREFIX = "request-"
 
 
@@ -40,6 +43,23 @@ class Claim:
     def name(self) -> str:
         """The request file's name."""
         return self.identity.name
+
+
+def check_request_name(name: str) -> str:
+    """Return `name` if a request file can have it, a plain file name behind `request-`; else raise Wrong."""
+    if not is_utf8(name):
+        raise Wrong("the request file name {name} is not valid UTF-8", name=name)
+    if not name.startswith(REQUEST_PREFIX) or "/" in name or "\0" in name:
+        raise Wrong(
+            "{name} is not the name of a request file: a plain file name that begins with {prefix}",
+            name=name,
+            prefix=REQUEST_PREFIX,
+        )
+    if len(name.encode()) > NAME_MAX_BYTES:
+        raise Wrong(
+            "the request file name {name} is longer than {most} bytes", name=name, most=NAME_MAX_BYTES
+        )
+    return name
 
 
 def action_of(name: str) -> str | None:

@@ -13,7 +13,8 @@ from gobblerd.registry import layout
 from gobblerd.registry.copying import READ_LINKED, Digest, fast_checksum
 from gobblerd.registry.metadata import Metadata
 from gobblerd.registry.source import Stamp, Survey
-from gobblerd.storage.batches import ANYBODY, HERE, places, read_files
+from gobblerd.storage.batches import ANYBODY, places, read_files
+from gobblerd.storage.files import HERE
 
 
 class GoneError(Exception):

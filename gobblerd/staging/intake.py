@@ -18,8 +18,7 @@ import xxhash
 
 from gobblerd.domain.document import parse_object
 from gobblerd.domain.errors import Busy, Exceeded, Forbidden, Plain, Refused, Wrong
-from gobblerd.domain.messages import REQUEST_PREFIX, Claim, Identity, action_of
-from gobblerd.domain.names import NAME_MAX_BYTES
+from gobblerd.domain.messages import Claim, Identity, action_of, check_request_name
 from gobblerd.domain.times import NANOSECONDS
 from gobblerd.staging.directory import Staging
 from gobblerd.staging.index import is_same
@@ -42,22 +41,6 @@ class Opener(Protocol):
     def __call__(self, path: str, flags: int, *, dir_fd: int) -> int:
         """Return a descriptor; raises OSError."""
         ...
-
-
-def check_request_name(name: str) -> None:
-    """Raise Wrong unless `name` is a plain file name beginning with `request-`."""
-    try:
-        size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise Wrong("the request file name {name} is not valid UTF-8", name=name) from None
-    if not name.startswith(REQUEST_PREFIX) or "/" in name or "\0" in name:
-        raise Wrong(
-            "{name} is not a request file: its name must begin with {prefix} and hold no slash",
-            name=name,
-            prefix=REQUEST_PREFIX,
-        )
-    if size > NAME_MAX_BYTES:
-        raise Wrong("the request file name {name} is longer than 255 bytes", name=name)
 
 
 class _Sighting(NamedTuple):

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import structlog
 
 from gobblerd.domain.errors import Wrong
-from gobblerd.domain.messages import Identity, Response
+from gobblerd.domain.messages import Identity, Response, check_request_name
 from gobblerd.staging.admission import Admission
 from gobblerd.staging.claims import Claims
 from gobblerd.staging.directory import Staging
-from gobblerd.staging.intake import Intake, check_request_name
+from gobblerd.staging.intake import Intake
 from gobblerd.staging.ledger import (
     Answering,
     Ledger,

@@ -12,12 +12,12 @@ import struct
 from typing import NamedTuple
 
 from gobblerd.storage import native
+from gobblerd.storage.files import HERE
 
 IMMUTABLE = 0x10  # chattr +i: it cannot be written, renamed or removed
 APPEND_ONLY = 0x20  # chattr +a: nor can this; of a directory: what is in it
 MOUNT_POINT = 0x2000
 
-_HERE = -100  # AT_FDCWD
 _NOFOLLOW = 0x100
 _WANTED = 0x1000 | 0x7FF  # STATX_MNT_ID | STATX_BASIC_STATS
 _MNT_ID = 0x1000
@@ -54,7 +54,7 @@ def standing(path: str, *, follow: bool = False) -> Standing | None:
     if "\0" in path:
         raise ValueError("embedded null byte")  # as elsewhere; ctypes would look at what is before it
     found = ctypes.create_string_buffer(_SIZE)
-    if _STATX(_HERE, os.fsencode(path), 0 if follow else _NOFOLLOW, _WANTED, found):
+    if _STATX(HERE, os.fsencode(path), 0 if follow else _NOFOLLOW, _WANTED, found):
         number = ctypes.get_errno()
         if number in {errno.ENOENT, errno.ENOTDIR}:
             return None

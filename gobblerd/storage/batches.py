@@ -21,7 +21,7 @@ import xxhash
 
 from gobblerd.domain.names import is_internal
 from gobblerd.storage import native
-from gobblerd.storage.files import FILE_MODE, opened, write_all
+from gobblerd.storage.files import CREATE, FILE_MODE, opened, write_all
 from gobblerd.storage.lanes import WORTH_WHILE, md5_many
 
 Piece = tuple[int, str, int]  # directory's descriptor, name, size in bytes
@@ -35,13 +35,11 @@ UNREAD, HASHED, LARGE = range(3)
 STAMP = struct.Struct("Qqqq")  # a RawStamp
 DIGEST = 16  # bytes of a checksum
 ANYBODY = -1  # as an owner: whoever owns the file
-HERE = -100  # AT_FDCWD: the descriptor of names that are absolute paths
 
 _MANY_LINKS = 32  # that are made in one go, and seen as one change by who audits
 _TINY = 4096  # bytes that a lane alone hashes as soon as hashlib has begun
 _NAMES = 1000  # that are listed at a time
 _SOME = 64  # files that are read in a while
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -175,7 +173,7 @@ def write_files(pieces: Sequence[Piece], wanted: bytes | bytearray, buffer: byte
     OSError where one could not be written; some may be by then.
     """
     if native.NATIVE is not None:
-        native.NATIVE.write_files(pieces, wanted, buffer, _CREATE, FILE_MODE)
+        native.NATIVE.write_files(pieces, wanted, buffer, CREATE, FILE_MODE)
         return
     offset, view = 0, memoryview(buffer)
     for (dir_fd, name, size), is_wanted in zip(pieces, wanted, strict=True):
@@ -195,7 +193,7 @@ def write_new(name: str, data: bytes | memoryview, dir_fd: int) -> None:
 
 def create(name: str, dir_fd: int) -> int:
     """Open a new file for writing; FileExistsError if anything is there, a link included."""
-    return os.open(name, _CREATE, FILE_MODE, dir_fd=dir_fd)
+    return os.open(name, CREATE, FILE_MODE, dir_fd=dir_fd)
 
 
 def list_directories(

@@ -22,8 +22,8 @@ READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Errors of opening what is there that last until somebody mends it, unlike those of a device or a server.
 STANDING = frozenset({errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_HERE = -100  # AT_FDCWD: the descriptor of paths
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+HERE = -100  # AT_FDCWD: the descriptor of paths
 _TOGETHER = 64  # files that are open at a time to be settled
 _ALL_BYTES = 1 << 62
 _FIRST_READ, _LATER_READ = 1 << 14, 1 << 20  # bytes
@@ -140,7 +140,7 @@ def write_file(
     durability: Durability,
     *,
     dir_fd: int | None = None,
-    flags: int = _CREATE,
+    flags: int = CREATE,
     settle: Settle = sync,
 ) -> None:
     """Create a new file of mode 0644, whatever umask and default ACL say; FileExistsError if it is there."""
@@ -155,7 +155,7 @@ def write_file(
 def write_opened(
     path: str,
     data: bytes,
-    flags: int = _CREATE,
+    flags: int = CREATE,
     mode: int = FILE_MODE,
     *,
     dir_fd: int | None = None,
@@ -167,7 +167,7 @@ def write_opened(
     """
     if native.SINGLE is not None:
         sys.audit("open", path, None, flags)  # as os.open does
-        at = _HERE if dir_fd is None else dir_fd
+        at = HERE if dir_fd is None else dir_fd
         written: int = native.SINGLE.write_opened(at, path, flags, mode, preallocates, data)
         return written
     fd = os.open(path, flags, mode, dir_fd=dir_fd)

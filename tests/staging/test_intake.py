@@ -13,8 +13,7 @@ import pytest
 from staging.rooms import ALICE, BOB, BODY, NAME, Desk
 
 from gobblerd.domain.errors import Wrong
-from gobblerd.domain.messages import Claim
-from gobblerd.staging.intake import check_request_name
+from gobblerd.domain.messages import Claim, check_request_name
 from gobblerd.staging.look import Gone, Hint, Refusal
 from gobblerd.staging.settings import SpoolLimits
 from gobblerd.staging.users import NameServiceFailed, Users

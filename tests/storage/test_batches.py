@@ -17,7 +17,6 @@ import xxhash
 from gobblerd.storage.batches import (
     ANYBODY,
     HASHED,
-    HERE,
     LARGE,
     STAMP,
     UNREAD,
@@ -31,7 +30,7 @@ from gobblerd.storage.batches import (
     unlink_files,
     write_files,
 )
-from gobblerd.storage.files import READ_DIRECTORY, READ_FILE, opened
+from gobblerd.storage.files import HERE, READ_DIRECTORY, READ_FILE, opened
 
 
 @pytest.fixture

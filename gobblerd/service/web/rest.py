@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from gobblerd.domain.errors import Absent, Wrong
-from gobblerd.domain.messages import REQUEST_PREFIX
+from gobblerd.domain.messages import check_request_name
 from gobblerd.domain.version_spec import VersionSpec
 from gobblerd.registry.browse import Browser
 from gobblerd.registry.releases import resolve_versions
@@ -34,7 +34,6 @@ from gobblerd.service.web.page.page import Page, prefers_page
 
 _THREADS = 8
 _ANYTHING = r":[\s\S]*}"  # as the last parameter of a route: the whole rest, slashes and newlines included
-_NAME_MAX_BYTES = 255
 _VARIES = {"Vary": "Accept"}  # for caches
 
 
@@ -156,7 +155,7 @@ class _Api:
 
     async def post_request(self, request: web.Request) -> web.StreamResponse:
         """Answer as the request is answered; it goes on if the client goes away."""
-        name = _request_name(self._rest_of_path(request, "/new/"))
+        name = check_request_name(self._rest_of_path(request, "/new/"))
         return _passed_on(await self._response_of(name))
 
     async def _response_of(self, name: str) -> Reply:
@@ -179,7 +178,7 @@ class _Api:
 
     async def get_response(self, request: web.Request) -> web.StreamResponse:
         """Answer with the recorded response, or with how far the request is."""
-        name = _request_name(self._rest_of_path(request, "/response/"))
+        name = check_request_name(self._rest_of_path(request, "/response/"))
         reply = await self.daemon.ask("recorded", name)
         if reply.code == ABSENT:
             raise Absent("there is no response to {name}", name=name)
@@ -271,15 +270,3 @@ class _Api:
 def _passed_on(reply: Reply) -> web.Response:
     """Return what the daemon answered, as it is."""
     return web.Response(body=reply.body, status=reply.code, content_type=reply.content_type)
-
-
-def _request_name(name: str) -> str:
-    """Return the name if a request file can have it; else raise Wrong."""
-    size = len(name.encode("utf-8", "surrogateescape"))
-    if not name.startswith(REQUEST_PREFIX) or "/" in name or "\0" in name or size > _NAME_MAX_BYTES:
-        raise Wrong(
-            "{name} is not the name of a request file: a plain file name that begins with {prefix}",
-            name=name,
-            prefix=REQUEST_PREFIX,
-        )
-    return name
