@@ -26,15 +26,9 @@ _large = click.option("--allow-large", is_flag=True, help="Take more than 4 GiB.
 
 @contextlib.contextmanager
 def _reading(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; turn what an archive is refused for into what the command line says."""
-    from gobblerd.client.errors import GobblerError  # noqa: PLC0415 - not needed for help
-    from gobblerd.domain.errors import GobblerdError  # noqa: PLC0415 - as above
-
-    try:
-        with bar(doing) as display:
-            yield lambda done, total: display(0, 1, done, total) if display else None
-    except GobblerdError as error:
-        raise GobblerError(None, error.reason) from error
+    """Show a bar; yield what is to be told of progress."""
+    with bar(doing) as display:
+        yield lambda done, total: display(0, 1, done, total) if display else None
 
 
 @verb("inspect")

@@ -7,8 +7,6 @@ import click
 from gobblerd.cli.gobbler.progress import bar
 from gobblerd.cli.gobbler.session import REFUSED, Session, verb
 from gobblerd.cli.gobbler.text import counted, shown, size
-from gobblerd.client.errors import GobblerError
-from gobblerd.domain.errors import GobblerdError
 
 if TYPE_CHECKING:
     from gobblerd.archive.mirroring import Mirrored
@@ -41,16 +39,13 @@ def mirror(
     from gobblerd.archive.mirroring import mirror as copy_releases  # noqa: PLC0415 - as above
 
     session.let_the_daemon_read()
-    try:
-        here = get_backend(source, ask=True, store=store_password)
-        there = get_backend(target, staging=session.given_staging, ask=True, store=store_password)
-        with bar(f"mirroring {spec}") as progress:
-            each = progress.each if progress else None
-            done = copy_releases(
-                here, there, spec, max_workers=workers, dry_run=dry_run, progress=progress, each=each
-            )
-    except GobblerdError as error:
-        raise GobblerError(None, error.reason) from error
+    here = get_backend(source, ask=True, store=store_password)
+    there = get_backend(target, staging=session.given_staging, ask=True, store=store_password)
+    with bar(f"mirroring {spec}") as progress:
+        each = progress.each if progress else None
+        done = copy_releases(
+            here, there, spec, max_workers=workers, dry_run=dry_run, progress=progress, each=each
+        )
     failed = [one for one in done if one.outcome == FAILED]
     document = {
         "status": "ERROR" if failed else "SUCCESS",
