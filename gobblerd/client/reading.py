@@ -8,6 +8,7 @@ FileNotFoundError where it is read from disk, and GobblerError with code 404 ove
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from gobblerd.client.errors import GobblerUnreachable, failure
@@ -103,13 +104,14 @@ def fetch_permissions(
     A project's may hold `global_write`; an asset without permissions of its own has no owners.
     """
     if asset is None:
-        found: dict[str, Any] = _document(
-            f"{project}/{PERMISSIONS}", registry, url, force_remote=force_remote
-        )
-        return found
+        return with_lists(_document(f"{project}/{PERMISSIONS}", registry, url, force_remote=force_remote))
     path = f"{project}/{asset}/{PERMISSIONS}"
-    own: dict[str, Any] | None = document_or_none(path, registry, url, force_remote=force_remote)
-    return {"owners": [], "uploaders": []} if own is None else own
+    return with_lists(document_or_none(path, registry, url, force_remote=force_remote) or {})
+
+
+def with_lists(permissions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return permissions with both lists: a Go service writes null for one without entries."""
+    return {**permissions, **{key: permissions.get(key) or [] for key in ("owners", "uploaders")}}
 
 
 def service_info(url: str) -> dict[str, Any]:

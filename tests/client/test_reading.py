@@ -1,6 +1,7 @@
 """Reading where there is no registry: everything over REST; and a clear error where there is nothing to read."""
 
 import os
+from pathlib import Path
 
 import pytest
 from support.daemon import RunningDaemon, StartDaemon
@@ -48,6 +49,19 @@ def test_journey_without_registry(daemon: RunningDaemon, registry: str | None) -
         client.set_permissions("far", staging=daemon.staging, uploaders=[{"id": "x"}], **read)
         assert client.fetch_permissions("far", **read)["uploaders"][0] == {"id": "x"}
         client.set_permissions("far", staging=daemon.staging, uploaders=[], append=False, **read)
+
+
+def test_permissions_have_both_lists(tmp_path: Path) -> None:
+    """A Go service writes null for a list without entries; an asset may have no document at all."""
+    (tmp_path / "p" / "a").mkdir(parents=True)
+    (tmp_path / "p" / "..permissions").write_text('{"owners": null, "uploaders": null, "global_write": true}')
+    found = client.fetch_permissions("p", str(tmp_path), None)
+    assert found == {"owners": [], "uploaders": [], "global_write": True}
+    assert client.fetch_permissions("p", str(tmp_path), None, asset="a") == {"owners": [], "uploaders": []}
+    wanted = client.set_permissions(
+        "p", str(tmp_path), "", None, owners=["x"], uploaders=[{"id": "y"}], dry_run=True
+    )
+    assert wanted == {"owners": ["x"], "uploaders": [{"id": "y"}]}
 
 
 def test_default_cache(daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> None:

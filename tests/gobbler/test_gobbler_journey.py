@@ -231,6 +231,24 @@ def test_upload_without_waiting(shell: Shell, lab: str, data: str) -> None:
     assert "begin with" in shell.refused("wait", "none", code=2)
 
 
+def test_permissions_as_a_go_service_wrote_them(shell: Shell, lab: str) -> None:
+    """It writes null for a list without entries: to be shown, and added to, like an empty one."""
+    shell.say("project", "create", "adopted")
+    project = os.path.join(shell.daemon.registry, "adopted")
+    os.mkdir(os.path.join(project, "mine"))
+    for path in (project, os.path.join(project, "mine")):
+        with open(os.path.join(path, "..permissions"), "w", encoding="utf-8") as file:
+            json.dump({"owners": ["bob"], "uploaders": None}, file)
+    found = {"owners": ["bob"], "uploaders": []}
+    assert shell.json("permissions", "show", "adopted") == found
+    assert shell.json("permissions", "show", "adopted", "mine") == found
+    for place in (["adopted"], ["adopted", "mine"]):
+        assert "nobody" in shell.say("permissions", "show", *place)
+        assert "bob" in shell.say("info", "/".join(place))
+        shell.say("permissions", "set", *place, "--uploader", "eve")
+        assert shell.json("permissions", "show", *place) == {"owners": ["bob"], "uploaders": [{"id": "eve"}]}
+
+
 def test_permissions(shell: Shell, lab: str) -> None:
     """Added to what there is, or instead of it; entries with limits, or as JSON."""
     shell.say("project", "create", "rights", "--uploader", "eve,asset=a,trusted", "--global-write")

@@ -53,7 +53,7 @@ def _service_lines(found: Mapping[str, Any]) -> Iterable[str]:
 
 def _project(session: Session, parts: list[str]) -> None:
     (project,) = parts
-    permissions = session.document(f"{project}/{layout.PERMISSIONS}")
+    permissions = session.permissions(project)
     if permissions is None:
         raise absent(f"project {project}")
     found = {
@@ -85,7 +85,7 @@ def _many(what: str, listed: list[str]) -> tuple[str, str]:
 
 def _asset(session: Session, parts: list[str]) -> None:
     versions = sorted(names(session, parts))
-    permissions = session.document("/".join((*parts, layout.PERMISSIONS))) or {"owners": [], "uploaders": []}
+    permissions = session.permissions("/".join(parts)) or {"owners": [], "uploaders": []}
     latest = (session.document("/".join((*parts, layout.LATEST))) or {}).get("version")
     found = {"project": parts[0], "asset": parts[1], "latest": latest, "versions": versions, **permissions}
     session.show(

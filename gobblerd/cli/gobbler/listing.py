@@ -74,7 +74,7 @@ def _row(session: Session, level: str, parts: list[str], name: str, *, is_long: 
 def _about(session: Session, level: str, place: str, parts: list[str]) -> dict[str, Any]:
     if level == "project":
         usage = session.document(f"{place}/{layout.USAGE}") or {}
-        permissions = session.document(f"{place}/{layout.PERMISSIONS}") or {}
+        permissions = session.permissions(place) or {}
         return {"usage": usage.get("total"), "owners": permissions.get("owners", [])}
     if level == "asset":
         return {"latest": (session.document(f"{place}/{layout.LATEST}") or {}).get("version")}

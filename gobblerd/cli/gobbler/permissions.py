@@ -9,7 +9,6 @@ import click
 
 from gobblerd.cli.gobbler.session import Session, absent, group, verb
 from gobblerd.cli.gobbler.text import facts
-from gobblerd.registry import layout
 
 _FLAGS = {"trusted": True, "untrusted": False}
 _KEYS = ("asset", "version", "until")
@@ -54,7 +53,7 @@ def _entry(text: str) -> Any:
 def show(session: Session, project: str, asset: str | None) -> None:
     """Show who owns a project, or one of its assets, and who may upload to it."""
     place = project if asset is None else f"{project}/{asset}"
-    found = session.document(f"{place}/{layout.PERMISSIONS}")
+    found = session.permissions(place)
     if found is None:
         if asset is None:
             raise absent(f"project {project}")
@@ -94,9 +93,9 @@ def set_(session: Session, project: str, asset: str | None, *, spoof: str | None
     change = _Change(**given)
     change.check(has_asset=asset is not None)
     place = project if asset is None else f"{project}/{asset}"
-    if change.appends and session.document(f"{project}/{layout.PERMISSIONS}") is None:
+    if change.appends and session.permissions(project) is None:
         raise absent(f"project {project}")
-    there = (session.document(f"{place}/{layout.PERMISSIONS}") or {}) if change.appends else {}
+    there = (session.permissions(place) or {}) if change.appends else {}
     session.asking.set_permissions(
         project,
         asset=asset,

@@ -19,6 +19,7 @@ import click
 from gobblerd.cli.gobbler.progress import waiting_bar
 from gobblerd.cli.running import Unprintable
 from gobblerd.domain.errors import GobblerdError
+from gobblerd.registry import layout
 
 if TYPE_CHECKING:
     from gobblerd.client import Gobbler
@@ -163,6 +164,13 @@ class Session:
         from gobblerd.client.reading import document_or_none  # noqa: PLC0415 - not needed for help
 
         return document_or_none(path, self.gobbler.registry, self.gobbler.url, force_remote=False)
+
+    def permissions(self, place: str) -> dict[str, Any] | None:
+        """Read the permissions of a project or an asset; None if it has none."""
+        from gobblerd.client.reading import with_lists  # noqa: PLC0415 - not needed for help
+
+        found = self.document(f"{place}/{layout.PERMISSIONS}")
+        return None if found is None else with_lists(found)
 
     # ---- answering
 
