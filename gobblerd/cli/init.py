@@ -32,6 +32,7 @@ from gobblerd.storage.files import (
 STAGING_MODE = 0o1777  # anyone may drop files, nobody may remove another's
 REGISTRY_MODE = 0o755
 _MARKER_MAX_BYTES = 4096
+_OF_PLACES = (layout.PERMISSIONS, layout.LATEST, layout.MANIFEST)  # a project, an asset, a version has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,12 @@ def _check(staging: str, registry: str, account: Account, *, adopt: bool) -> Non
         raise click.ClickException(
             f"{registry} does not belong to {account.name}: the account that wrote a registry continues it"
         )
+    for document in _OF_PLACES:
+        if os.path.lexists(os.path.join(registry, document)):
+            raise click.ClickException(
+                f"{registry} holds {document}: it lies in a registry, and is not one; "
+                "name the directory that holds the projects"
+            )
     if os.path.lexists(os.path.join(registry, layout.MARKER)):
         _registry_id(os.path.join(registry, layout.MARKER))
 

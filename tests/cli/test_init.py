@@ -120,6 +120,18 @@ def test_a_go_registry_is_adopted_and_nothing_in_it_changes(tmp_path: Path, go_r
     assert mode(go_registry) == 0o750
 
 
+@pytest.mark.parametrize("document", ["..permissions", "..latest", "..manifest"])
+def test_a_place_in_a_registry_is_none(tmp_path: Path, go_registry: Path, document: str) -> None:
+    """One directory too deep, or two, or three: nothing is touched."""
+    before = tree(go_registry)
+    place = next(go_registry.rglob(document)).parent
+    found = run(tmp_path / "s", place, "--adopt")
+    assert found.exit_code == 1
+    assert f"{place} holds {document}: it lies in a registry" in found.output.replace("\n", " ")
+    assert tree(go_registry) == before
+    assert not (tmp_path / "s").exists()
+
+
 def test_adopting_makes_the_logs_directory(tmp_path: Path) -> None:
     """A registry that never had an event."""
     (tmp_path / "r" / "project").mkdir(parents=True)
