@@ -139,15 +139,11 @@ class Recovery:
         Raises Busy where a step fails: the places stay closed until it succeeds.
         """
         try:
-            held = self._locks.climb(record.recovery_ladder(), f"recovery of {record.id}", timeout)
+            held = self._climb_for(record, timeout)
         except Busy:
             if timeout is None:
                 raise
             return False
-        except (FileNotFoundError, NotADirectoryError):  # the project itself was the step, and it is done
-            held = self._locks.climb(
-                (record.ladder or (Rung(layout.LOCK, record.locks[0][1]),))[:1], "recovery"
-            )
         try:
             if self._load(layout.COMMITTED, record.id) is not None:
                 self._apply(record)
@@ -160,6 +156,14 @@ class Recovery:
         finally:
             held.release()
         return True
+
+    def _climb_for(self, record: Record, timeout: float | None) -> Held:
+        holder = f"recovery of {record.id}"
+        try:
+            return self._locks.climb(record.recovery_ladder(), holder, timeout)
+        except (FileNotFoundError, NotADirectoryError):  # the project itself was the step, and it is done
+            lowest = (record.ladder or (Rung(layout.LOCK, record.locks[0][1]),))[:1]
+            return self._locks.climb(lowest, holder, timeout)
 
     def _apply(self, record: Record) -> None:
         try:

@@ -177,7 +177,7 @@ def test_a_user_database_that_cannot_be_read(clinic: Clinic) -> None:
 
 def test_few_open_files(clinic: Clinic) -> None:
     report = clinic.examine(prefix=[need("prlimit"), "--nofile=300:300"])
-    assert report["limits"] == ("warn", "only 300 files may be open at once")
+    assert report["limits"][:2] == ("warn", "only 300 files may be open at once")
 
 
 def test_another_account(clinic: Clinic) -> None:
