@@ -214,12 +214,12 @@ class _Work:
         self, asset: Place, staged: Staged, slot: str, right: UploadRight, latest: Latest | None
     ) -> None:
         """Plan the version to appear, within its asset if that is new too, and what is to be consumed."""
-        if not asset.rights.asset_exists:
-            self._plan_asset(asset, staged, right, latest)
-        else:
+        if asset.rights.asset_exists:
             asset.transaction.install(slot, str(self._place), fresh=True)
             if latest is not None:
                 asset.point_latest(latest)
+        else:
+            self._plan_asset(asset, staged, right, latest)
         if self._upload.consume:
             found = self._offer.consumable(staged)
             listing = asset.transaction.stage_file(listing_bytes(found.stored))

@@ -1,5 +1,6 @@
 """Groups of subcommands whose modules are imported when one is asked for, and not before."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,3 +34,9 @@ class LazyGroup(click.Group):
         """List the subcommands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(self._about.items()))
+
+
+def command_in(family: str, name: str) -> click.Command:
+    """Import a module of `gobbler`'s, and return its subcommand of that name."""
+    found: click.Command = importlib.import_module(f"gobblerd.cli.gobbler.{family}").COMMANDS[name]
+    return found

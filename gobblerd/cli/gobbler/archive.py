@@ -4,12 +4,9 @@
 `archive_keeping.py` those that look after a directory of them.
 """
 
-import importlib
 from collections.abc import Mapping
 
-import click
-
-from gobblerd.cli.lazy import LazyGroup
+from gobblerd.cli.lazy import LazyGroup, command_in
 
 _MODULES: Mapping[str, str] = {  # subcommand -> module, in the order of need
     "create": "archive_making",
@@ -33,17 +30,11 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
-def _loaded(name: str) -> click.Command:
-    module = importlib.import_module(f"gobblerd.cli.gobbler.{_MODULES[name]}")
-    found: click.Command = module.COMMANDS[name]
-    return found
-
-
 COMMANDS = {
     "archive": LazyGroup(
         "archive",
         about=_ABOUT,
-        load=_loaded,
+        load=lambda name: command_in(_MODULES[name], name),
         help="Make, check and unpack archives of versions.",
         no_args_is_help=True,
     )

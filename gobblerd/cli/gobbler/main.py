@@ -6,7 +6,6 @@ Python's own it imports click only.
 """
 
 import contextlib
-import importlib
 import json
 import signal
 import sys
@@ -16,7 +15,7 @@ from types import FrameType
 import click
 
 from gobblerd import __version__
-from gobblerd.cli.lazy import LazyGroup
+from gobblerd.cli.lazy import LazyGroup, command_in
 from gobblerd.cli.running import Unprintable, open_standard_streams, run
 
 _FAMILIES: Mapping[str, str] = {  # subcommand -> module, in the order of need
@@ -76,16 +75,10 @@ _REFUSED = 1
 _ENDING = (signal.SIGHUP, signal.SIGTERM)
 
 
-def _loaded(name: str) -> click.Command:
-    module = importlib.import_module(f"gobblerd.cli.gobbler.{_FAMILIES[name]}")
-    found: click.Command = module.COMMANDS[name]
-    return found
-
-
 @click.group(
     cls=LazyGroup,
     about=_ABOUT,
-    load=_loaded,
+    load=lambda name: command_in(_FAMILIES[name], name),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="Every command takes --staging, --registry and --url, or finds them in GOBBLER_STAGING, "
     "GOBBLER_REGISTRY and GOBBLER_URL, or in ~/.config/gobbler/config.toml.",
