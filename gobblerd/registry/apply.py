@@ -4,6 +4,7 @@ Documents are written from the record, and may be written again: the result is t
 
 The order is such that every state on the way is readable without locks: un-point `..latest` before removing,
 install before pointing, then usage, `..latest`, and the events last (spec/details.md, "Locks, in detail").
+A new asset brings its own `..latest`: it appears whole.
 `..usage` and `..latest` are derived: the committing process knows their new values, recovery recomputes them.
 """
 
@@ -78,7 +79,7 @@ def expected(root: str, values: Values) -> dict[str, bytes]:
     """Return what the derived documents will hold, if nobody else changes the usage before its lock is taken.
 
     Prepared before the commit, they have their space and inodes: a full disk refuses a change, and does not
-    leave it half done.
+    leave it half done. So does a `..usage` that cannot be read: Fault.
     """
     return {**_usages(_new_totals(root, values)), **_latests(values.latest)}
 
