@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from doctor.clinic import ACCOUNT, STRANGER, Clinic, injecting, mounted, need, replacing
-from support.crowd import python_for
+from support.crowd import libfaketime, python_for
 from support.daemon import PROJECT_ROOT
 from support.places import as_user, ids_of
 
@@ -285,7 +285,7 @@ def test_a_full_disk(clinic: Clinic, options: str, fill: int, found: str) -> Non
 @pytest.mark.parametrize(("ahead", "result"), [("+10m", "fail"), ("+20s", "warn")])
 def test_a_clock_that_is_wrong(clinic: Clinic, ahead: str, result: str) -> None:
     faked = {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-    report = clinic.examine(prefix=[need("faketime"), "-f", ahead], environ=faked)
+    report = clinic.examine(environ={**faked, "LD_PRELOAD": libfaketime(), "FAKETIME": ahead})
     assert report["clock"].result == result, report
 
 

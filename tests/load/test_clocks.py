@@ -5,13 +5,12 @@ file server whose clock is right. A file server with a wrong clock cannot be had
 that with a clock of their own.
 """
 
-import glob
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
-from support.crowd import PrefixedDaemon, drop_many, events_of, executions, not_tested, showing_log
+from support.crowd import PrefixedDaemon, drop_many, events_of, executions, libfaketime, showing_log
 from support.daemon import Answer, RunningDaemon, eventually
 from support.documents import nanoseconds
 
@@ -64,10 +63,7 @@ class Clock:
 
 @pytest.fixture
 def clock(base: str) -> Clock:
-    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-    if not found:
-        not_tested("libfaketime (Debian: faketime) is not installed: wrong clocks")
-    return Clock(base, found[0])
+    return Clock(base, libfaketime())
 
 
 @pytest.fixture

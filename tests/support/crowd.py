@@ -7,6 +7,7 @@ Limits: Linux, `/proc`, root.
 """
 
 import contextlib
+import glob
 import json
 import os
 import pwd
@@ -39,6 +40,17 @@ def counts(normal: int, full: int) -> list[Any]:
 def not_tested(reason: str) -> None:
     """Skip the test with a message that can be counted."""
     pytest.skip(f"NOT TESTED: {reason}")
+
+
+def libfaketime() -> str:
+    """Return the library that lies about the time of day, to be preloaded; or skip.
+
+    Debian's `faketime` around it refuses to run where a killed one of the same process number left its semaphore.
+    """
+    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not found:
+        not_tested("libfaketime (Debian: faketime) is not installed: wrong clocks")
+    return found[0]
 
 
 # ---- the service account
